@@ -1,0 +1,97 @@
+"""The records that stores, service and API exchange. Times are integer milliseconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Attributes = dict[str, Any]
+"""A session's data: attribute name to any JSON value."""
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A live session as a caller sees it.
+
+    `revision` is 16 lower-case hex digits, drawn anew by every change of what the caller can see (never by a touch
+    or a move). `version` is the ownership protocol's counter, raised by every change and every move; callers must
+    not use it to detect changes.
+    """
+
+    id: str
+    user_id: str
+    agent_id: str | None
+    data: Attributes
+    created_at: int
+    updated_at: int
+    expires_at: int
+    revision: str
+    version: int
+    ttl: int | None = None
+    """The session's own sliding TTL in seconds; None: the repository's default."""
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """A session's bookkeeping after a change, without its attributes: what `SessionRepository.change` answers."""
+
+    id: str
+    user_id: str
+    agent_id: str | None
+    created_at: int
+    updated_at: int
+    expires_at: int
+    revision: str
+    version: int
+    ttl: int | None = None
+
+
+class NewSession(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller gives to create a session. `ttl` is in seconds; None takes the repository's default."""
+
+    user_id: str
+    agent_id: str | None = None
+    data: Attributes = {}
+    ttl: int | None = None
+    id: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of a list. `cursor` is opaque; None means that the list ends here."""
+
+    sessions: list[Session]
+    cursor: str | None
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that has ended, as the agent manager is told: keyed by (`id`, `ended_at`).
+
+    `cause` is `deleted` or `expired`; `ended_at` is the deletion's or the expiry's time in milliseconds.
+    """
+
+    id: str
+    user_id: str
+    agent_id: str | None
+    cause: str
+    ended_at: int
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of a store since it was opened, and what it holds now."""
+
+    active: int
+    created: int
+    expired: int
+    deleted: int
+    moved: int
+
+
+class StoreState(msgspec.Struct, frozen=True, kw_only=True):
+    """What /readyz says about one store.
+
+    `reason` is None while the store is up, else a short stable phrase. `details` of Redis: `prefix`, `mode`, `keys`,
+    `library`, `role`, `server`, `version`, `latency_ms`, `used_memory`, `maxmemory`; what was not learnt is None.
+    """
+
+    state: Literal["up", "down"]
+    reason: str | None
+    details: dict[str, Any]

@@ -1,0 +1,1 @@
+"""Repositories of sessions: the contract and its implementations."""

@@ -1,0 +1,688 @@
+#!lua name=session_v1
+
+-- The atomic steps of sessions in Redis. Loaded by an administrator: redis-cli -x FUNCTION LOAD REPLACE < functions.lua
+--
+-- KEYS[1] is always the generation key, generation:<g>:{p}; the keys of sessions follow. The names of the indexes are
+-- derived from it, so that every key of a call carries the hash tag {p} and no call leaves its slot.
+-- Every answer begins with the generation's mode and Redis' time in ms. All arguments are checked before the first
+-- write, because an error in the middle would not roll back. A guard that fails refuses the whole call, as an error:
+--   WRONGSERVER  this server is not a primary
+--   LOST         the generation key is absent: Redis has lost its data
+--   MODE         the generation is not final, and this version of the library serves no other mode
+--
+-- A session is a hash: the field "" packs the bookkeeping, every other field is an attribute's JSON value. Bookkeeping:
+-- format, state, version, created, updated, expires (ms), revision, bytes of the data, number of attributes, own TTL
+-- (seconds, 0: the default), length of the user; then the user and, up to the end, the agent.
+
+local HEAD, HEAD_BYTES, FORMAT = '<BBI8I8I8I8c8I4I2I4I2', 54, 1
+local ACTIVE, DELETED = 1, 3
+
+-- Index keys are given a TTL in whole days, so that a slide touches them once a day and not every time.
+local DAY = 86400000
+-- The expiry index and the ends in delivery are the agent manager's outbox: they outlive an outage of every host.
+local OUTBOX_DAYS = 30
+-- A page of a list examines at most this many entries and stops after this many bytes of data: it blocks Redis.
+local EXAMINED, PAGE_BYTES = 1000, 1048576
+
+-- None of these exist while the library is loaded: the first call of a function fetches them
+local call, pack, unpack_head, floor, ceil, find, sub, byte
+
+local CORRUPT = {err = 'CORRUPT not a session'}
+local BAD_ARGUMENTS = 'ERR bad arguments, nothing was written'
+
+-- What every call begins with: the guards, the time, and the names that belong to the generation key
+local function enter(generation)
+  if not generation or not find(generation, '^generation:') then
+    return nil, redis.error_reply(BAD_ARGUMENTS)
+  end
+  if not find(call('INFO', 'replication'), 'role:master', 1, true) then
+    return nil, redis.error_reply('WRONGSERVER not a primary')
+  end
+  local mode = call('GET', generation)
+  if not mode then
+    return nil, redis.error_reply('LOST no generation key')
+  end
+  if mode ~= 'final' then
+    return nil, redis.error_reply('MODE the generation is in mode ' .. mode)
+  end
+  local time, tail = call('TIME'), sub(generation, 11)
+  local sessions = 'sessions' .. tail .. ':'
+  return {
+    mode = mode, now = time[1] * 1000 + floor(time[2] / 1000), session = 'session' .. tail .. ':', indexes = sessions,
+    expiry = sessions .. 'expiry', created = sessions .. 'created', user = sessions .. 'user:',
+    agent = sessions .. 'agent:', stats = sessions .. 'stats', ended = sessions .. 'ended', skip = #tail + 9,
+  }
+end
+
+local function is_count(value)
+  local number = tonumber(value)
+  return number and number >= 0 and number == floor(number) and number
+end
+
+-- Enter a call that can move an expiry: its first arguments are margin, default TTL and maximum lifetime, all in ms.
+-- `header` more follow, then those of each session: `length(args, at)` tells how many, nil when they make no sense.
+local function enter_sessions(keys, args, header, length)
+  local margin, ttl, lifetime = is_count(args[1]), is_count(args[2]), is_count(args[3])
+  local at, starts = 4 + header, {}
+  local sound = margin and ttl and ttl > 0 and lifetime
+  for i = 4, 3 + header do
+    sound = sound and is_count(args[i])
+  end
+  for i = 2, #keys do
+    local taken = sound and length(args, at)
+    if not taken then
+      sound = false
+      break
+    end
+    starts[i] = at
+    at = at + taken
+  end
+  if not sound or at ~= #args + 1 then
+    return nil, redis.error_reply(BAD_ARGUMENTS)
+  end
+  local c, refused = enter(keys[1])
+  if c then
+    c.margin, c.ttl, c.lifetime, c.starts = margin, ttl, lifetime, starts
+  end
+  return c, refused
+end
+
+-- A session's bookkeeping, false when there is none. What is no session must not stop a batch in its middle: such a
+-- key is answered by CORRUPT, for itself alone.
+local function bookkeeping(key)
+  local packed = redis.pcall('HGET', key, '')
+  if not packed then
+    return redis.pcall('EXISTS', key) == 1 and CORRUPT
+  end
+  return (packed.err or #packed < HEAD_BYTES) and CORRUPT or packed
+end
+
+-- now + ttl, rounded up to steps of ttl/20 counted from the session's creation, within the maximum lifetime (0: none).
+-- `own` is the session's own TTL in seconds, 0 for the default.
+local function slide(c, created, own)
+  local ttl = own > 0 and own * 1000 or c.ttl
+  local step = ttl / 20
+  local expires = created + ceil((c.now + ttl - created) / step) * step
+  if c.lifetime > 0 and expires > created + c.lifetime then
+    return created + c.lifetime
+  end
+  return expires
+end
+
+local function last_day(expires)
+  return floor(expires / DAY) + 2
+end
+
+local function keep(key, at)
+  if call('PEXPIRETIME', key) < at then
+    call('PEXPIREAT', key, at)
+  end
+end
+
+-- Put a session into its indexes, or put it back: this is also how they heal
+local function index(c, id, user, agent, created, expires)
+  local at = last_day(expires) * DAY + c.margin
+  call('ZADD', c.created, created, id)
+  keep(c.created, at)
+  call('ZADD', c.user .. user, created, id)
+  keep(c.user .. user, at)
+  if agent ~= '' then
+    call('ZADD', c.agent .. agent, created, id)
+    keep(c.agent .. agent, at)
+  end
+  keep(c.expiry, at + OUTBOX_DAYS * DAY)
+end
+
+local function leave_indexes(c, id, user, agent)
+  call('ZREM', c.created, id)
+  call('ZREM', c.user .. user, id)
+  if agent ~= '' then
+    call('ZREM', c.agent .. agent, id)
+  end
+end
+
+local function unpack_owners(packed, at, length)
+  return sub(packed, at, at + length - 1), sub(packed, at + length)
+end
+
+-- Write the expiry where it is due: the physical one (later by the margin), the expiry index, once a day the others
+local function move_on(c, key, packed, at, length, created, before, expires)
+  local id = sub(key, c.skip)
+  call('PEXPIREAT', key, expires + c.margin)
+  call('ZADD', c.expiry, expires, id)
+  if last_day(expires) ~= last_day(before) then
+    local user, agent = unpack_owners(packed, at, length)
+    index(c, id, user, agent, created, expires)
+  end
+end
+
+-- create. Per session: revision, user, agent, own TTL, size, number of attributes, names and values.
+-- Answers per session its expiry, or 0 when the id is in use.
+local function create(keys, args)
+  local c, refused = enter_sessions(keys, args, 0, function(all, at)
+    local count = is_count(all[at + 5])
+    if count and #all[at] == 8 and all[at + 1] ~= '' and is_count(all[at + 3]) and is_count(all[at + 4]) then
+      return 6 + 2 * count
+    end
+  end)
+  if not c then
+    return refused
+  end
+  local answer, created, now = {c.mode, c.now}, 0, c.now
+  for i = 2, #keys do
+    local key, at = keys[i], c.starts[i]
+    if call('EXISTS', key) == 1 then
+      answer[i + 1] = 0
+    else
+      local user, agent, ttl, count = args[at + 1], args[at + 2], tonumber(args[at + 3]), tonumber(args[at + 5])
+      local expires, id = slide(c, now, ttl), sub(key, c.skip)
+      local packed = pack(HEAD, FORMAT, ACTIVE, 1, now, now, expires, args[at], tonumber(args[at + 4]), count, ttl, #user)
+      call('HSET', key, '', packed .. user .. agent, unpack(args, at + 6, at + 5 + 2 * count))
+      call('PEXPIREAT', key, expires + c.margin)
+      call('ZADD', c.expiry, expires, id)
+      index(c, id, user, agent, now, expires)
+      created = created + 1
+      answer[i + 1] = expires
+    end
+  end
+  if created > 0 then
+    call('HINCRBY', c.stats, 'created', created)
+  end
+  return answer
+end
+
+-- update. Header: largest size, most attributes. Per session: expected revision or '', new revision, how many to set,
+-- how many to remove, names and values to set, names to remove.
+-- Answers per session its bookkeeping; 0: not found; 1: too large; 8 bytes: the revision that it has instead.
+local function update_one(c, key, args, at, largest, most)
+  local set, removed = tonumber(args[at + 2]), tonumber(args[at + 3])
+  local remove = at + 4 + 2 * set
+  local fields = {}
+  for j = 1, set do
+    fields[j] = args[at + 2 + 2 * j]
+  end
+  for j = 1, removed do
+    fields[set + j] = args[remove + j - 1]
+  end
+  local old = redis.pcall('HMGET', key, '', unpack(fields))
+  local packed = old[1]
+  if not packed or #packed < HEAD_BYTES then
+    return bookkeeping(key) or 0
+  end
+  local _, state, version, created, _, expires, revision, size, count, ttl, length, owners = unpack_head(HEAD, packed)
+  if state ~= ACTIVE or expires <= c.now then
+    return 0
+  end
+  if args[at] ~= '' and args[at] ~= revision then
+    return revision
+  end
+  local new_size, new_count = size, count
+  for j = 1, set do
+    local value = old[j + 1]
+    if value then
+      new_size = new_size - #value
+    else
+      new_size = new_size + #fields[j]
+      new_count = new_count + 1
+    end
+    new_size = new_size + #args[at + 3 + 2 * j]
+  end
+  for j = set + 1, set + removed do
+    local value = old[j + 1]
+    if value then
+      new_size = new_size - #value - #fields[j]
+      new_count = new_count - 1
+    end
+  end
+  -- What is already larger, under an earlier limit, may shrink
+  if (new_size > largest and new_size > size) or (new_count > most and new_count > count) then
+    return 1
+  end
+  local moved = slide(c, created, ttl)
+  if moved < expires then
+    moved = expires
+  end
+  local head = pack(HEAD, FORMAT, ACTIVE, version + 1, created, c.now, moved, args[at + 1], new_size, new_count, ttl, length)
+    .. sub(packed, owners)
+  call('HSET', key, '', head, unpack(args, at + 4, remove - 1))
+  if removed > 0 then
+    call('HDEL', key, unpack(args, remove, remove + removed - 1))
+  end
+  if moved > expires then
+    move_on(c, key, packed, owners, length, created, expires, moved)
+  end
+  return head
+end
+
+local function update(keys, args)
+  local c, refused = enter_sessions(keys, args, 2, function(all, at)
+    local set, removed = is_count(all[at + 2]), is_count(all[at + 3])
+    if set and removed and (all[at] == '' or #all[at] == 8) and #all[at + 1] == 8 then
+      return 4 + 2 * set + removed
+    end
+  end)
+  if not c then
+    return refused
+  end
+  local answer, largest, most = {c.mode, c.now}, tonumber(args[4]), tonumber(args[5])
+  for i = 2, #keys do
+    answer[i + 1] = update_one(c, keys[i], args, c.starts[i], largest, most)
+  end
+  return answer
+end
+
+-- replace. Per session: expected revision or '', new revision, size, number of attributes, names and values.
+-- Answers as update.
+local function replace_one(c, key, args, at)
+  local packed = bookkeeping(key)
+  if not packed or packed == CORRUPT then
+    return packed or 0
+  end
+  local _, state, version, created, _, expires, revision, _, _, ttl, length, owners = unpack_head(HEAD, packed)
+  if state ~= ACTIVE or expires <= c.now then
+    return 0
+  end
+  if args[at] ~= '' and args[at] ~= revision then
+    return revision
+  end
+  local moved, count = slide(c, created, ttl), tonumber(args[at + 3])
+  if moved < expires then
+    moved = expires
+  end
+  local head = pack(HEAD, FORMAT, ACTIVE, version + 1, created, c.now, moved, args[at + 1], tonumber(args[at + 2]), count,
+    ttl, length) .. sub(packed, owners)
+  call('DEL', key)
+  call('HSET', key, '', head, unpack(args, at + 4, at + 3 + 2 * count))
+  if moved > expires then
+    move_on(c, key, packed, owners, length, created, expires, moved)
+  else
+    call('PEXPIREAT', key, expires + c.margin)
+  end
+  return head
+end
+
+local function replace(keys, args)
+  local c, refused = enter_sessions(keys, args, 0, function(all, at)
+    local count = is_count(all[at + 3])
+    if count and is_count(all[at + 2]) and (all[at] == '' or #all[at] == 8) and #all[at + 1] == 8 then
+      return 4 + 2 * count
+    end
+  end)
+  if not c then
+    return refused
+  end
+  local answer = {c.mode, c.now}
+  for i = 2, #keys do
+    answer[i + 1] = replace_one(c, keys[i], args, c.starts[i])
+  end
+  return answer
+end
+
+-- touch: a write of unchanged data where the expiry moves, else nothing. Answers per session its bookkeeping, or 0.
+local function touch(keys, args)
+  local c, refused = enter_sessions(keys, args, 0, function() return 0 end)
+  if not c then
+    return refused
+  end
+  local answer = {c.mode, c.now}
+  for i = 2, #keys do
+    local key = keys[i]
+    local packed = bookkeeping(key)
+    answer[i + 1] = packed or 0
+    if packed and packed ~= CORRUPT then
+      answer[i + 1] = 0
+      local _, state, version, created, updated, expires, revision, size, count, ttl, length, owners = unpack_head(HEAD, packed)
+      if state == ACTIVE and expires > c.now then
+        local moved = slide(c, created, ttl)
+        if moved > expires then
+          local head = pack(HEAD, FORMAT, ACTIVE, version + 1, created, updated, moved, revision, size, count, ttl, length)
+            .. sub(packed, owners)
+          call('HSET', key, '', head)
+          move_on(c, key, packed, owners, length, created, expires, moved)
+          packed = head
+        end
+        answer[i + 1] = packed
+      end
+    end
+  end
+  return answer
+end
+
+-- The protocol's KILL: the session becomes a tombstone that lives as long as the session would have. In the expiry index
+-- it moves to now, which is where cleanup finds it. Answers 1; 0: not found; 8 bytes: the revision that it has instead.
+local function kill(c, key, expected)
+  local packed = bookkeeping(key)
+  if not packed or packed == CORRUPT then
+    return packed or 0
+  end
+  local _, state, version, created, _, expires, revision, _, _, ttl, length, owners = unpack_head(HEAD, packed)
+  if state ~= ACTIVE or expires <= c.now then
+    return 0
+  end
+  if expected ~= '' and expected ~= revision then
+    return revision
+  end
+  local id, user, agent = sub(key, c.skip), unpack_owners(packed, owners, length)
+  call('DEL', key)
+  call('HSET', key, '', pack(HEAD, FORMAT, DELETED, version + 1, created, c.now, expires, revision, 0, 0, ttl, length)
+    .. user .. agent)
+  call('PEXPIREAT', key, expires + c.margin)
+  leave_indexes(c, id, user, agent)
+  call('ZADD', c.expiry, c.now, id)
+  call('HINCRBY', c.stats, 'deleted', 1)
+  return 1
+end
+
+-- delete. Per session: expected revision or ''
+local function delete(keys, args)
+  local c, refused = enter_sessions(keys, args, 0, function(all, at)
+    if all[at] and (all[at] == '' or #all[at] == 8) then
+      return 1
+    end
+  end)
+  if not c then
+    return refused
+  end
+  local answer = {c.mode, c.now}
+  for i = 2, #keys do
+    answer[i + 1] = kill(c, keys[i], args[c.starts[i]])
+  end
+  return answer
+end
+
+-- delete_user. ARGV: margin, default TTL, maximum lifetime, the user, born at or before (ms, '' for now), at most.
+-- Every entry that is looked at leaves the user's index, so that a repeat ends. Answers how many sessions this call
+-- ended and whether more may be left.
+local function delete_user(keys, args)
+  local c, refused = enter_sessions(keys, {args[1], args[2], args[3]}, 0, function() return nil end)
+  if not c then
+    return refused
+  end
+  local most = is_count(args[6])
+  local born = args[5] == '' and c.now or is_count(args[5])
+  if not most or not born or not args[4] or args[4] == '' then
+    return redis.error_reply(BAD_ARGUMENTS)
+  end
+  local user, killed = c.user .. args[4], 0
+  local ids = call('ZRANGE', user, '-inf', born, 'BYSCORE', 'LIMIT', 0, most)
+  for _, id in ipairs(ids) do
+    if kill(c, c.session .. id, '') == 1 then
+      killed = killed + 1
+    end
+    call('ZREM', user, id)
+  end
+  return {c.mode, c.now, killed, #ids == most and 1 or 0}
+end
+
+-- Whether one id comes after another, by bytes: Redis' own order within a score, and not Lua's, which follows the locale
+local function after(one, other)
+  local shorter = #one < #other and #one or #other
+  for i = 1, shorter do
+    local a, b = byte(one, i), byte(other, i)
+    if a ~= b then
+      return a > b
+    end
+  end
+  return #one > #other
+end
+
+-- How many entries of the index are at or before (score, id); the entry itself may be gone
+local function rank_after(key, score, id)
+  local rank = call('ZRANK', key, id)
+  if rank and tonumber(call('ZSCORE', key, id)) == score then
+    return rank + 1, rank
+  end
+  local low = call('ZCOUNT', key, '-inf', string.format('(%.0f', score))
+  local high = call('ZCOUNT', key, '-inf', string.format('%.0f', score))
+  while low < high do
+    local middle = floor((low + high) / 2)
+    if after(call('ZRANGE', key, middle, middle)[1], id) then
+      high = middle
+    else
+      low = middle + 1
+    end
+  end
+  return low, low
+end
+
+-- list. ARGV: index ('created', 'user:U' or 'agent:A'), another index that must hold the session as well or '',
+-- 'oldest' or 'newest', at most, and the score and id of the last entry seen or ''.
+-- Answers the score and id to go on from ('' at the end), the stale ids, and the sessions as id and hash, alternating.
+local function list(keys, args)
+  local c, refused = enter(keys[1])
+  if not c then
+    return refused
+  end
+  local most, score = is_count(args[4]), tonumber(args[5])
+  if #args ~= 6 or not most or most == 0 or (args[3] ~= 'oldest' and args[3] ~= 'newest') or (args[6] ~= '' and not score) then
+    return redis.error_reply(BAD_ARGUMENTS)
+  end
+  local key, other, newest = c.indexes .. args[1], args[2] ~= '' and c.indexes .. args[2], args[3] == 'newest'
+  if other and call('ZCARD', other) < call('ZCARD', key) then
+    key, other = other, key
+  end
+  local start = 0
+  if args[6] ~= '' then
+    local beyond, at = rank_after(key, score, args[6])
+    start = newest and call('ZCARD', key) - at or beyond
+  end
+  local found, stale, examined, bytes, last_score, last_id = {}, {}, 0, 0, '', ''
+  local chunk = most
+  while true do
+    local page
+    if newest then
+      page = call('ZRANGE', key, start, start + chunk - 1, 'REV', 'WITHSCORES')
+    else
+      page = call('ZRANGE', key, start, start + chunk - 1, 'WITHSCORES')
+    end
+    for i = 1, #page, 2 do
+      local id = page[i]
+      last_id, last_score, examined = id, page[i + 1], examined + 1
+      if not other or call('ZSCORE', other, id) then
+        local packed = bookkeeping(c.session .. id)
+        local state, expires, size = 0, 0, 0
+        if packed and packed ~= CORRUPT then
+          local _, a, _, _, _, e, _, s = unpack_head(HEAD, packed)
+          state, expires, size = a, e, s
+        end
+        if state ~= ACTIVE then
+          stale[#stale + 1] = id
+        elseif expires > c.now then
+          found[#found + 1] = id
+          found[#found + 1] = call('HGETALL', c.session .. id)
+          bytes = bytes + size
+        end
+      end
+      if #found >= 2 * most or examined >= EXAMINED or bytes >= PAGE_BYTES then
+        return {c.mode, c.now, last_score, last_id, stale, found}
+      end
+    end
+    if #page < 2 * chunk then
+      return {c.mode, c.now, '', '', stale, found}
+    end
+    start = start + chunk
+  end
+end
+
+-- heal. ARGV: an index, then ids that a list found stale: those that still are leave the index. Answers how many.
+local function heal(keys, args)
+  local c, refused = enter(keys[1])
+  if not c then
+    return refused
+  end
+  local removed = 0
+  for i = 2, #args do
+    local packed = bookkeeping(c.session .. args[i])
+    local gone = true
+    if packed and packed ~= CORRUPT then
+      local _, state = unpack_head(HEAD, packed)
+      gone = state ~= ACTIVE
+    end
+    if gone then
+      removed = removed + call('ZREM', c.indexes .. args[1], args[i])
+    end
+  end
+  return {c.mode, c.now, removed}
+end
+
+-- statistics: how many sessions are active, and the counters
+local function statistics(keys)
+  local c, refused = enter(keys[1])
+  if not c then
+    return refused
+  end
+  local counters = call('HMGET', c.stats, 'created', 'expired', 'deleted', 'moved')
+  local answer = {c.mode, c.now, call('ZCOUNT', c.expiry, string.format('(%.0f', c.now), '+inf')}
+  for i = 1, 4 do
+    answer[3 + i] = tonumber(counters[i] or 0)
+  end
+  return answer
+end
+
+-- clean. ARGV: at most. Takes ended sessions out of every index and into the set of ends in delivery; answers them and,
+-- where there is room, ends that were given out before and not confirmed, longest ago first. An end is a packed string:
+-- time (ms), cause, length of the user; the user; length of the agent; the agent and the id.
+local function clean(keys, args)
+  local c, refused = enter(keys[1])
+  local most = is_count(args[1])
+  if not c or not most or most == 0 then
+    return refused or redis.error_reply(BAD_ARGUMENTS)
+  end
+  local answer, expired, now = {c.mode, c.now}, 0, c.now
+  local again = call('ZRANGE', c.ended, 0, most - 1)
+  local page = call('ZRANGE', c.expiry, '-inf', now, 'BYSCORE', 'LIMIT', 0, most, 'WITHSCORES')
+  for i = 1, #page, 2 do
+    local id, at = page[i], tonumber(page[i + 1])
+    local key, user, agent, cause, ended = c.session .. id, '', '', 0, true
+    local packed = bookkeeping(key)
+    if packed and packed ~= CORRUPT then
+      local _, state, _, _, updated, expires, _, _, _, _, length, owners = unpack_head(HEAD, packed)
+      user, agent = unpack_owners(packed, owners, length)
+      if state == ACTIVE and expires > now then
+        call('ZADD', c.expiry, expires, id)
+        ended = false
+      elseif state == ACTIVE then
+        at = expires
+        call('DEL', key)
+      elseif state == DELETED then
+        at, cause = updated, 1
+      end
+      if ended then
+        leave_indexes(c, id, user, agent)
+      end
+    else
+      call('ZREM', c.created, id)
+    end
+    if ended then
+      expired = expired + 1 - cause
+      call('ZREM', c.expiry, id)
+      local member = pack('<I8BI4', at, cause, #user) .. user .. pack('<I4', #agent) .. agent .. id
+      call('ZADD', c.ended, now, member)
+      answer[#answer + 1] = member
+    end
+  end
+  for _, member in ipairs(again) do
+    if #answer >= most + 2 then
+      break
+    end
+    call('ZADD', c.ended, now, member)
+    answer[#answer + 1] = member
+  end
+  if expired > 0 then
+    call('HINCRBY', c.stats, 'expired', expired)
+  end
+  if #answer > 2 then
+    keep(c.ended, now + OUTBOX_DAYS * DAY)
+  end
+  return answer
+end
+
+-- told. ARGV: ends that the agent manager has heard of. Answers how many were still in delivery.
+local function told(keys, args)
+  local c, refused = enter(keys[1])
+  if not c then
+    return refused
+  end
+  local confirmed = 0
+  for _, member in ipairs(args) do
+    confirmed = confirmed + call('ZREM', c.ended, member)
+  end
+  return {c.mode, c.now, confirmed}
+end
+
+-- lead. KEYS[2]: control:<g>:{p}:lead:<task>. ARGV: holder, ms. Answers 1 while the holder leads the task.
+local function lead(keys, args)
+  local c, refused = enter(keys[1])
+  local ms = is_count(args[2])
+  if not c or not ms or ms == 0 or not keys[2] then
+    return refused or redis.error_reply(BAD_ARGUMENTS)
+  end
+  local holder = call('GET', keys[2])
+  if holder and holder ~= args[1] then
+    return {c.mode, c.now, 0}
+  end
+  call('SET', keys[2], args[1], 'PX', ms)
+  return {c.mode, c.now, 1}
+end
+
+-- open. KEYS: the generation keys of all partitions. Opens the generation in mode final, never over other data.
+-- Answers 1 when it was opened by this call, 0 when it was open.
+local function open(keys)
+  if not find(call('INFO', 'replication'), 'role:master', 1, true) then
+    return redis.error_reply('WRONGSERVER not a primary')
+  end
+  local there = 0
+  for _, key in ipairs(keys) do
+    local mode = call('GET', key)
+    if mode and mode ~= 'final' then
+      return redis.error_reply('MODE the generation is in mode ' .. mode)
+    end
+    there = there + (mode and 1 or 0)
+  end
+  if there == #keys then
+    return 0
+  end
+  if call('DBSIZE') ~= there then
+    return redis.error_reply('NOTEMPTY this Redis holds other data')
+  end
+  for _, key in ipairs(keys) do
+    call('SET', key, 'final')
+  end
+  return 1
+end
+
+-- guard: head and tail of a tick of reads
+local function answer_guard(keys)
+  local c, refused = enter(keys[1])
+  if not c then
+    return refused
+  end
+  return {c.mode, c.now}
+end
+
+local function register(name, callback, ...)
+  local function run(keys, args)
+    if not call then
+      call, pack, unpack_head, floor, ceil = redis.call, struct.pack, struct.unpack, math.floor, math.ceil
+      find, sub, byte = string.find, string.sub, string.byte
+    end
+    return callback(keys, args)
+  end
+  redis.register_function{function_name = 'session_v1_' .. name, callback = run, flags = {...}}
+end
+
+register('create', create)
+register('update', update)
+register('replace', replace)
+register('touch', touch)
+register('open', open)
+-- What only frees memory, and the lead without which nothing is freed, work at maxmemory too
+register('delete', delete, 'allow-oom')
+register('delete_user', delete_user, 'allow-oom')
+register('heal', heal, 'allow-oom')
+register('clean', clean, 'allow-oom')
+register('told', told, 'allow-oom')
+register('lead', lead, 'allow-oom')
+register('guard', answer_guard, 'no-writes')
+register('list', list, 'no-writes')
+register('statistics', statistics, 'no-writes')

@@ -1,0 +1,50 @@
+"""Calls of the functions that serve no single session: on one partition, or on all of them in one write."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from session_ops.errors import StoreUnavailableError
+from session_ops.stores.state import NO_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from session_ops.stores.connection import Connection
+    from session_ops.stores.layout import Names
+    from session_ops.stores.replies import Argument
+
+
+class Functions:
+    """The functions of the library on the partitions of one generation; `opened` False: there is none yet."""
+
+    def __init__(self, connection: Connection, names: Sequence[Names], *, opened: bool) -> None:
+        self._connection = connection
+        self._names = names
+        self._opened = opened
+
+    @property
+    def partitions(self) -> Sequence[Names]:
+        """The names in every partition; raises `StoreUnavailableError` without a generation."""
+        if not self._opened:
+            raise StoreUnavailableError("redis", NO_PREFIX)
+        return self._names
+
+    async def read(self, names: Names, function: str, *arguments: Argument) -> Any:
+        """Call a function that only reads, in one partition."""
+        return await self._connection.call("FCALL_RO", f"session_v1_{function}", 1, names.generation, *arguments)
+
+    async def read_everywhere(self, function: str, *arguments: Argument) -> list[Any]:
+        """Call a function that only reads, in all partitions at once."""
+        return await asyncio.gather(*[self.read(names, function, *arguments) for names in self.partitions])
+
+    async def change(self, names: Names, function: str, *arguments: Argument, keys: Sequence[bytes] = ()) -> Any:
+        """Call a function that writes, in one partition."""
+        command: tuple[Argument, ...] = (f"session_v1_{function}", 1 + len(keys), names.generation, *keys, *arguments)
+        return await self._connection.call("FCALL", *command, change=True)
+
+    async def open(self) -> bool:
+        """Open the generation in every partition; whether this call did."""
+        keys = [names.generation for names in self.partitions]
+        return bool(await self._connection.call("FCALL", "session_v1_open", len(keys), *keys, change=True))

@@ -1,0 +1,143 @@
+"""How sessions lie in Redis: the names of keys, and the packed bookkeeping. functions.lua is the other half of it."""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from session_ops.errors import CorruptSessionError
+from session_ops.records import Changed, Ended, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ACTIVE: Final = 1
+MOVED: Final = 2
+DELETED: Final = 3
+
+# format, state, version, created, updated, expires (ms), revision, bytes of data, number of attributes, own TTL (s, 0:
+# the default), length of the user; then the user and the agent. As HEAD in functions.lua.
+_HEAD = struct.Struct("<BBQQQQ8sIHIH")
+_OWNERS = _HEAD.size
+# ended at (ms), cause, length of the user; then the user, the agent's length, the agent, the id. As in `clean`.
+_END = struct.Struct("<QBI")
+_LENGTH = struct.Struct("<I")
+
+_decode = msgspec.json.Decoder().decode
+_decode_list = msgspec.json.Decoder(list[Any]).decode
+
+
+def partition_of(session_id: str, partitions: int) -> int:
+    """The partition that holds a session: CRC16 as Redis Cluster computes it, modulo the number of partitions."""
+    return binascii.crc_hqx(session_id.encode(), 0) % partitions if partitions > 1 else 0
+
+
+class Names:
+    """The names of the keys of one partition of one generation."""
+
+    def __init__(self, prefix: str, partition: int) -> None:
+        tail = f"{prefix}:{{{partition}}}"
+        self.generation = f"generation:{tail}".encode()
+        self.session = f"session:{tail}:".encode()
+        self.control = f"control:{tail}:".encode()
+
+    def session_key(self, session_id: str) -> bytes:
+        """The key of a session's hash."""
+        return self.session + session_id.encode()
+
+
+def unpack_session(session_id: str, fields: Sequence[bytes], now: int) -> Session | None:
+    """Return the session in an HGETALL's answer; None unless it is active and expires after `now`.
+
+    Raises `CorruptSessionError` where no session is in it.
+    """
+    if not fields:
+        return None
+    try:
+        return _unpack_session(session_id, fields, now)
+    except (struct.error, ValueError, msgspec.MsgspecError) as error:
+        raise CorruptSessionError("a record in Redis is no session") from error
+
+
+def _unpack_session(session_id: str, fields: Sequence[bytes], now: int) -> Session | None:
+    start = 0 if fields[0] == b"" else fields.index(b"")
+    head = fields[start + 1]
+    _, state, version, created, updated, expires, revision, _, count, ttl, length = _HEAD.unpack_from(head)
+    if state != ACTIVE or expires <= now:
+        return None
+    data: dict[str, Any] = {}
+    if count:
+        if start:
+            fields = [*fields[start:], *fields[:start]]
+        values = _decode_list(b"[" + b",".join(fields[3::2]) + b"]")
+        data = dict(zip([name.decode() for name in fields[2::2]], values, strict=True))
+    return Session(
+        id=session_id,
+        user_id=head[_OWNERS : _OWNERS + length].decode(),
+        agent_id=head[_OWNERS + length :].decode() or None,
+        data=data,
+        created_at=created,
+        updated_at=updated,
+        expires_at=expires,
+        revision=revision.hex(),
+        version=version,
+        ttl=ttl or None,
+    )
+
+
+def unpack_changed(session_id: str, head: bytes) -> Changed:
+    """Return the bookkeeping that a change has answered."""
+    _, _, version, created, updated, expires, revision, _, _, ttl, length = _HEAD.unpack_from(head)
+    return Changed(
+        id=session_id,
+        user_id=head[_OWNERS : _OWNERS + length].decode(),
+        agent_id=head[_OWNERS + length :].decode() or None,
+        created_at=created,
+        updated_at=updated,
+        expires_at=expires,
+        revision=revision.hex(),
+        version=version,
+        ttl=ttl or None,
+    )
+
+
+def with_data(changed: Changed, data: dict[str, Any]) -> Session:
+    """Return the session whose bookkeeping and data are known."""
+    return Session(
+        id=changed.id,
+        user_id=changed.user_id,
+        agent_id=changed.agent_id,
+        data=data,
+        created_at=changed.created_at,
+        updated_at=changed.updated_at,
+        expires_at=changed.expires_at,
+        revision=changed.revision,
+        version=changed.version,
+        ttl=changed.ttl,
+    )
+
+
+def unpack_end(member: bytes) -> Ended:
+    """Return the end that `clean` has answered."""
+    ended_at, cause, length = _END.unpack_from(member)
+    at = _END.size + length
+    user = member[_END.size : at]
+    (length,) = _LENGTH.unpack_from(member, at)
+    agent = member[at + 4 : at + 4 + length]
+    return Ended(
+        id=member[at + 4 + length :].decode(),
+        user_id=user.decode(),
+        agent_id=agent.decode() or None,
+        cause="deleted" if cause else "expired",
+        ended_at=ended_at,
+    )
+
+
+def pack_end(end: Ended) -> bytes:
+    """Return the end as `clean` has packed it."""
+    user, agent = end.user_id.encode(), (end.agent_id or "").encode()
+    head = _END.pack(end.ended_at, end.cause == "deleted", len(user))
+    return head + user + _LENGTH.pack(len(agent)) + agent + end.id.encode()

@@ -1,0 +1,80 @@
+"""What Redis' refusals mean: the one place that classifies them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import hiredis
+
+from session_ops.errors import CorruptSessionError, OutcomeUnknownError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Argument = bytes | str | int | float
+ReplyError = hiredis.ReplyError
+
+pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)
+"""Pack one command for the wire. (The annotation that hiredis ships allows commands of one word only.)"""
+
+NO_LIBRARY: Final = "no functions library session_v1"
+LOST: Final = "generation lost"
+NOT_PRIMARY: Final = "not the primary"
+NOT_EMPTY: Final = "not empty"
+
+# By the first word of the message. All of them are decided before a command or a function starts: nothing happened.
+_REFUSALS = {
+    "READONLY": NOT_PRIMARY,
+    "WRONGSERVER": NOT_PRIMARY,
+    "LOST": LOST,
+    "MODE": "wrong mode",
+    "OOM": "out of memory",
+    "NOREPLICAS": "too few replicas",
+    "MISCONF": "cannot persist",
+    "LOADING": "loading",
+    "MASTERDOWN": "replica without its primary",
+    "BUSY": "busy with a script",
+    "NOPERM": "not permitted",
+    "NOAUTH": "password required",
+    "WRONGPASS": "wrong password",
+    "EXECABORT": "transaction refused",
+    "CLUSTERDOWN": "cluster down",
+    "MOVED": "not the primary of this slot",
+    "TRYAGAIN": "slot on the move",
+    "NOTEMPTY": NOT_EMPTY,
+}
+
+
+def refusal(error: Exception, *, change: bool) -> StoreUnavailableError:
+    """Return the error that tells a caller what an error reply to its command means.
+
+    Only what is known to be decided before execution says that nothing happened; an error from the middle of a
+    function ("script: ..." in its message) or an unknown one leaves the outcome of a change unknown.
+    """
+    message = str(error)
+    code, _, rest = message.partition(" ")
+    within = "script: " in rest
+    if code == "ERR" and rest.startswith("Function not found"):
+        return StoreUnavailableError("redis", NO_LIBRARY)
+    reason = _REFUSALS.get(code)
+    if reason is not None and not within:
+        return StoreUnavailableError("redis", reason)
+    kind = OutcomeUnknownError if change else StoreUnavailableError
+    return kind("redis", reason or f"unexpected error {code[:32]}")
+
+
+def checked(reply: Any) -> Any:
+    """Return what was answered for one session; raises `CorruptSessionError` where its key holds something else.
+
+    That is the only error which a reply within the answer of a function, or to a read between two good guards, can be.
+    """
+    if isinstance(reply, ReplyError):
+        if str(reply).startswith(("CORRUPT", "WRONGTYPE")):
+            raise CorruptSessionError("a record in Redis is no session")
+        raise refusal(reply, change=False)
+    return reply
+
+
+def is_error(reply: Any) -> bool:
+    """Whether Redis answered a command with an error."""
+    return isinstance(reply, ReplyError)

@@ -1,0 +1,1 @@
+"""The contract suite: what every `SessionRepository` promises, run over each implementation."""
