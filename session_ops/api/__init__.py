@@ -1,0 +1,1 @@
+"""The HTTP service. `openapi.yaml` is the contract; the code here keeps it."""

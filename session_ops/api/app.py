@@ -1,0 +1,43 @@
+"""The ASGI application: routes to resources, behind one gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from falcon.asgi import App
+
+from session_ops.api.middleware import Gate
+from session_ops.api.probes import ContractResource, HealthResource, MetricsResource, ReadyResource
+from session_ops.api.problems import install_problems
+from session_ops.api.sessions import (
+    CountResource,
+    SessionResource,
+    SessionsResource,
+    StatisticsResource,
+    TouchResource,
+    UserSessionsResource,
+)
+
+if TYPE_CHECKING:
+    from session_ops.api.tokens import Tokens
+    from session_ops.readiness import Readiness
+    from session_ops.service import SessionService
+
+
+def make_app(service: SessionService, tokens: Tokens, readiness: Readiness, *, body_limit: int) -> App[Any, Any]:
+    """Put the application together. `body_limit` in bytes. Starting and stopping `service` is the caller's."""
+    app = App(middleware=[Gate(tokens, service.metrics)], cors_enable=False)
+    app.req_options.auto_parse_qs_csv = False
+    app.req_options.keep_blank_qs_values = True
+    install_problems(app)
+    app.add_route("/healthz", HealthResource())
+    app.add_route("/readyz", ReadyResource(readiness))
+    app.add_route("/metrics", MetricsResource(service.metrics, readiness))
+    app.add_route("/openapi.json", ContractResource())
+    app.add_route("/v1/sessions", SessionsResource(service, body_limit))
+    app.add_route("/v1/sessions/count", CountResource(service))
+    app.add_route("/v1/sessions/{session_id}", SessionResource(service, body_limit))
+    app.add_route("/v1/sessions/{session_id}/touch", TouchResource(service))
+    app.add_route("/v1/statistics", StatisticsResource(service))
+    app.add_route("/v1/users/{user_id}/sessions", UserSessionsResource(service))
+    return app

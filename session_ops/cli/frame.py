@@ -1,0 +1,83 @@
+"""What all commands share: settings from the environment, results and failures as the exit codes say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+import msgspec
+
+from session_ops.errors import SessionOpsError, SettingsError, StoreNotEmptyError, StoreUnavailableError
+from session_ops.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from session_ops.stores.redis import RedisSessionRepository
+
+USAGE, PRECONDITION, REDIS_UNREACHABLE = 2, 3, 7
+
+Result = TypeVar("Result")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+execute = click.option("--execute", is_flag=True, help="Do it; without this, only say what would be done.")
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """End the program with one line on stderr and an exit code."""
+    click.echo(f"session-ops: {message}", err=True)
+    raise click.exceptions.Exit(exit_code)
+
+
+def settings_or_exit() -> Settings:
+    """The settings of this process' environment; exits with 2 and one line when something is wrong."""
+    try:
+        return read_settings(os.environ)
+    except SettingsError as error:
+        fail(str(error), USAGE)
+
+
+def result(value: Any, lines: Callable[[], str], *, as_json: bool) -> None:
+    """Print a result for a program or for a person."""
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+        sys.stdout.buffer.flush()
+    else:
+        click.echo(lines())
+
+
+@asynccontextmanager
+async def redis_repository(settings: Settings, prefix: str | None = None) -> AsyncIterator[RedisSessionRepository]:
+    """The repository of the settings, for the time of a command."""
+    from session_ops.redis_access import connect, make_repository  # noqa: PLC0415 - not needed for --help
+
+    connection = connect(settings)
+    try:
+        yield make_repository(settings, connection, prefix)
+    finally:
+        await connection.close()
+
+
+def run(work: Coroutine[Any, Any, Result], settings: Settings) -> Result:
+    """Run a command's work; a store's errors become exit codes and one line with the next step."""
+    try:
+        return asyncio.run(work)
+    except StoreUnavailableError as error:
+        address = f"{settings.redis_host}:{settings.redis_port}"
+        fail(f"{error} (Redis at {address}); `session-ops generation show` looks closer", 7)
+    except SettingsError as error:
+        fail(str(error), USAGE)
+    except StoreNotEmptyError as error:
+        fail(str(error), PRECONDITION)
+    except SessionOpsError as error:
+        fail(str(error) or type(error).__name__, PRECONDITION)
+
+
+def require_generation(settings: Settings) -> None:
+    """Exit unless the settings name a generation."""
+    if not settings.session_generation_prefix:
+        fail("SESSION_GENERATION_PREFIX: not set; it names the generation whose sessions are meant", USAGE)

@@ -1,0 +1,69 @@
+"""`session-ops settings`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from session_ops.cli.frame import USAGE, as_json, fail, result, settings_or_exit
+from session_ops.errors import SettingsError
+from session_ops.settings import shown
+from session_ops.settings_table import SETTINGS
+
+if TYPE_CHECKING:
+    from session_ops.settings import Settings
+
+
+@click.command("settings")
+@as_json
+@click.option("--check", is_flag=True, help="Print nothing: exit with 0, or with 2 and the setting that is wrong.")
+def command(*, as_json: bool, check: bool) -> None:
+    """Show the settings in force and where each value came from; secrets are masked.
+
+    \b
+    Examples:
+      session-ops settings
+      session-ops settings --json
+      SESSION_TTL=0 session-ops settings --check
+    """
+    settings = settings_or_exit()
+    if check:
+        _check_parts(settings)
+        return
+    rows = [
+        {
+            "name": row.name,
+            "value": shown(row, settings),
+            "source": settings.sources[row.name],
+            "type": row.kind,
+            "default": row.default,
+            "unit": row.unit,
+            "meaning": row.meaning,
+        }
+        for row in SETTINGS
+    ]
+
+    def lines() -> str:
+        width = max(len(row.name) for row in SETTINGS)
+        return "\n".join(f"{row['name']:<{width}} = {row['value']!s:<24} # {row['source']}" for row in rows)
+
+    result(rows, lines, as_json=as_json)
+
+
+def _check_parts(settings: Settings) -> None:
+    """What only shows when a value is used; nothing is connected to."""
+    from session_ops.agents import load_agent_manager  # noqa: PLC0415 - not needed for --help
+    from session_ops.api.tokens import Tokens  # noqa: PLC0415
+    from session_ops.redis_access import connect  # noqa: PLC0415
+
+    try:
+        Tokens.from_setting(settings.session_tokens)
+        load_agent_manager(settings.session_agent_manager)
+        connect(settings)
+        if settings.legacy_database_url:
+            from session_ops.legacy_probe import LegacyProbe  # noqa: PLC0415
+
+            LegacyProbe(settings.legacy_database_url)
+    except SettingsError as error:
+        fail(str(error), USAGE)

@@ -1,0 +1,124 @@
+"""`session-ops serve --embedded`: the service with a private Redis beside it, for a laptop."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from session_ops.errors import SettingsError, StoreUnavailableError
+from session_ops.redis_access import connect, make_repository
+from session_ops.serve.run import serve
+from session_ops.stores.library import load_library
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from session_ops.settings import Settings
+
+DEFAULT_DIRECTORY = ".session-ops"
+PREFIX = "1-embedded"
+LOG = "redis.log"
+START_LIMIT = 10.0
+"""Seconds that Redis gets to load its data."""
+
+
+def serve_embedded(settings: Settings, environment: Mapping[str, str]) -> int:
+    """Start a private redis-server in REDIS_DATA_DIR, serve from it, and stop it at the end; the exit status.
+
+    The sessions are kept there from one start to the next. A token with all scopes is drawn, printed on stdout and
+    forgotten. Raises `SettingsError` when Redis is not installed or does not start.
+    """
+    directory = Path(settings.redis_data_dir or DEFAULT_DIRECTORY).absolute()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    token = secrets.token_urlsafe(24)
+    private = _private(settings, token)
+    server = _start(directory, private)
+    try:
+        asyncio.run(_prepare(server, private, directory / LOG))
+        click.echo(f"token: {token}")
+        click.echo(f"try:   curl -H 'Authorization: Bearer {token}' http://{settings.session_listen}/v1/sessions")
+        return serve(private, environment)
+    finally:
+        server.send_signal(signal.SIGTERM)  # Redis writes what is left and ends
+        server.wait()
+
+
+def _private(settings: Settings, token: str) -> Settings:
+    """The settings, turned to the private Redis and its one token."""
+    grant = {
+        "caller": "embedded",
+        "scopes": ["read", "write", "admin"],
+        "sha256": hashlib.sha256(token.encode()).hexdigest(),
+    }
+    return settings.replace(
+        redis_host="127.0.0.1",
+        redis_port=_free_port(),
+        redis_db=0,
+        redis_username="",
+        redis_password=secrets.token_urlsafe(24),
+        redis_tls=False,
+        session_generation_prefix=PREFIX,
+        session_partitions=1,
+        session_tokens=msgspec.json.encode([grant]).decode(),
+        legacy_database_url="",
+    )
+
+
+def _start(directory: Path, settings: Settings) -> subprocess.Popen[bytes]:
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise SettingsError("--embedded: redis-server is not installed (Debian: apt-get install redis-server)")
+    configuration = "\n".join(
+        (
+            f"port {settings.redis_port}",
+            "bind 127.0.0.1",
+            f"requirepass {settings.redis_password}",
+            f'dir "{directory}"',
+            "appendonly yes",
+            "maxmemory-policy noeviction",
+            'save ""',
+            f'logfile "{directory / LOG}"',
+        )
+    )
+    server = subprocess.Popen(  # noqa: S603 - the program found above; the password goes through stdin, not argv
+        [program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+    )
+    if server.stdin is not None:
+        server.stdin.write(configuration.encode())
+        server.stdin.close()
+    return server
+
+
+async def _prepare(server: subprocess.Popen[bytes], settings: Settings, log: Path) -> None:
+    """Wait until Redis answers, load the functions and open the generation."""
+    connection = connect(settings)
+    try:
+        async with asyncio.timeout(START_LIMIT):
+            while server.poll() is None:
+                try:
+                    await load_library(connection)
+                    break
+                except StoreUnavailableError:  # not listening yet, or loading its data
+                    await asyncio.sleep(0.02)
+            await make_repository(settings, connection).open_generation()
+    except (TimeoutError, StoreUnavailableError):
+        raise SettingsError(f"--embedded: Redis did not start; {log} says why") from None
+    finally:
+        await connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,126 @@
+"""The command line over a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from session_ops.cli import main
+from session_ops.records import NewSession
+from session_ops.settings_table import SETTINGS
+from session_ops.stores.library import load_library
+from session_ops.stores.redis import RedisSessionRepository
+from tests.conftest import administrator_connection, service_connection
+from tests.servers import SERVICE_PASSWORD, SERVICE_USER, RedisServer
+
+if TYPE_CHECKING:
+    from session_ops.records import Session
+
+
+class Operator:
+    """Calls the program as an operator on a service host does."""
+
+    def __init__(self, server: RedisServer, prefix: str) -> None:
+        self.server = server
+        self.environment: dict[str, str | None] = {
+            **{row.name: None for row in SETTINGS},
+            "REDIS_PORT": str(server.port),
+            "REDIS_USERNAME": SERVICE_USER,
+            "REDIS_PASSWORD": SERVICE_PASSWORD,
+            "SESSION_GENERATION_PREFIX": prefix,
+        }
+
+    def __call__(self, *arguments: str) -> Any:
+        return CliRunner().invoke(main, arguments, env=self.environment)
+
+    def json(self, *arguments: str) -> Any:
+        done = self(*arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return msgspec.json.decode(done.stdout)
+
+    def create(self, user: str) -> Session:
+        async def work() -> Session:
+            connection = service_connection(self.server)
+            try:
+                return await RedisSessionRepository(connection, prefix="1-cli").create(NewSession(user_id=user))
+            finally:
+                await connection.close()
+
+        return asyncio.run(work())
+
+
+@pytest.fixture
+def empty(redis_server: RedisServer) -> RedisServer:
+    """The Redis of the run, emptied, with the library."""
+
+    async def work() -> None:
+        connection = administrator_connection(redis_server)
+        await connection.call("FLUSHALL", change=True)
+        await load_library(connection)
+        await connection.close()
+
+    asyncio.run(work())
+    return redis_server
+
+
+@pytest.fixture
+def operator(empty: RedisServer) -> Operator:
+    operator = Operator(empty, "1-cli")
+    assert operator("generation", "open", "1-cli", "--execute").exit_code == 0
+    return operator
+
+
+def test_a_generation_is_opened_once_by_name_and_only_when_told(empty: RedisServer) -> None:
+    operator = Operator(empty, "1-cli")
+    assert operator.json("generation", "show")["mode"] is None
+    assert operator.json("generation", "open", "1-cli") == {"changed": True, "prefix": "1-cli"}
+    assert operator.json("generation", "show")["mode"] is None
+    assert operator.json("generation", "open", "1-cli", "--execute") == {"changed": True, "prefix": "1-cli"}
+    assert operator.json("generation", "open", "1-cli", "--execute") == {"changed": False, "prefix": "1-cli"}
+    assert operator.json("generation", "open", "1-cli") == {"changed": False, "prefix": "1-cli"}
+    shown = operator.json("generation", "show")
+    assert shown == {"prefix": "1-cli", "mode": "final", "redis": "up", "keys": 1, "library": True, "reason": None}
+
+
+def test_a_generation_is_never_opened_over_data(operator: Operator) -> None:
+    operator.create("u")
+    for arguments in (("generation", "open", "1-other"), ("generation", "open", "1-other", "--execute")):
+        done = operator(*arguments)
+        assert done.exit_code == 3
+        assert done.stderr.count("\n") == 1
+
+
+def test_sessions_are_listed_shown_and_counted(operator: Operator) -> None:
+    session = operator.create("alice")
+    operator.create("bob")
+    listed = operator.json("sessions", "list", "--user", "alice")
+    assert [each["id"] for each in listed["sessions"]] == [session.id]
+    assert operator.json("sessions", "show", session.id)["user_id"] == "alice"
+    assert operator.json("sessions", "stats")["active"] == 2
+    assert f"{session.id}  user=alice" in operator("sessions", "list").stdout
+    assert operator("sessions", "show", "unknown").exit_code == 3
+
+
+def test_a_session_ends_only_when_told(operator: Operator) -> None:
+    session = operator.create("alice")
+    assert operator.json("sessions", "delete", session.id) == {"changed": True}
+    assert operator.json("sessions", "stats")["active"] == 1
+    assert operator.json("sessions", "delete", session.id, "--execute") == {"changed": True}
+    assert operator.json("sessions", "delete", session.id, "--execute") == {"changed": False}
+    assert operator.json("sessions", "stats")["active"] == 0
+
+
+def test_a_user_is_revoked_and_cleaned_only_when_told(operator: Operator) -> None:
+    for _ in range(3):
+        operator.create("alice")
+    operator.create("bob")
+    assert operator.json("sessions", "revoke", "alice") == {"changed": True, "deleted": 3}
+    assert operator.json("sessions", "revoke", "alice", "--execute") == {"changed": True, "deleted": 3}
+    assert operator.json("sessions", "stats")["active"] == 1
+    assert operator.json("cleanup") == {"changed": False, "cleaned": 0}
+    assert operator.json("cleanup", "--execute") == {"changed": True, "cleaned": 3}
+    assert operator.json("cleanup", "--execute") == {"changed": False, "cleaned": 0}
