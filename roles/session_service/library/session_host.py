@@ -1,0 +1,99 @@
+#!/usr/bin/python
+"""Ansible module: what a service host has already, in one round trip."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.session_configuration import generation_prefix, served_generation
+from ansible.module_utils.session_releases import Releases
+from ansible.module_utils.session_units import ask_ready
+
+DOCUMENTATION = r"""
+module: session_host
+short_description: What a service host has already
+description:
+  - Reads the release in use, the generation's prefix, whether the service is ready and whether virtual environments can
+    be made. Changes nothing.
+options:
+  root:
+    description: Folder of the releases.
+    type: path
+    required: true
+  configuration:
+    description: Folder of the configuration.
+    type: path
+    required: true
+  url:
+    description: Where the service answers, C(http://HOST:PORT).
+    type: str
+    required: true
+author: session-ops
+"""
+EXAMPLES = r"""
+- name: It is known what the host has already
+  session_host:
+    root: /opt/session-ops
+    configuration: /etc/session-ops
+    url: http://192.0.2.10:8080
+  register: __session_service_host
+"""
+RETURN = r"""
+release:
+  description: The release in use, empty on a fresh host.
+  returned: always
+  type: str
+prefix:
+  description: The generation's prefix in the environment file, empty when there is none.
+  returned: always
+  type: str
+served:
+  description: The prefix of the generation that the service was last ready with, empty when it never was.
+  returned: always
+  type: str
+ready:
+  description: Whether the service answers that it can serve.
+  returned: always
+  type: bool
+venv:
+  description: Whether the host can make virtual environments (package python3-venv).
+  returned: always
+  type: bool
+package_lists:
+  description: Whether the host knows any package to install.
+  returned: always
+  type: bool
+units:
+  description: Whether the units are there.
+  returned: always
+  type: bool
+"""
+
+
+def main() -> None:
+    """Run the module."""
+    spec: dict[str, Any] = {
+        "root": {"type": "path", "required": True},
+        "configuration": {"type": "path", "required": True},
+        "url": {"type": "str", "required": True},
+    }
+    module = AnsibleModule(spec, supports_check_mode=True)
+    configuration = Path(module.params["configuration"])
+    release = Releases(Path(module.params["root"])).linked()
+    module.exit_json(
+        changed=False,
+        release=release,
+        prefix=generation_prefix(configuration),
+        served=served_generation(configuration),
+        ready=bool(release) and bool(ask_ready(module.params["url"], 2.0).get("ready")),
+        venv=importlib.util.find_spec("ensurepip") is not None,
+        package_lists=any(Path("/var/lib/apt/lists").glob("*_Packages*")),
+        units=Path("/etc/systemd/system/session-service.socket").is_file(),
+    )
+
+
+if __name__ == "__main__":
+    main()
