@@ -1,0 +1,113 @@
+"""The lab as the tests drive it: playbooks, commands on a host, the host suite, and what a run must not touch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import testinfra
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = "inventory/lab"
+STATE = ROOT / ".lab" / os.environ.get("SESSION_OPS_LAB", "main")
+ENVIRONMENT = os.environ | {
+    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    "ANSIBLE_NOCOLOR": "1",
+    # The host suite is started two dozen times: without compiled modules that is 4 s each, with them 1 s.
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "python"),
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+}
+SERVICE_HOSTS = ("app1", "app2")
+
+# What must be the same after a refused rollout: the release, the settings, and the processes that serve.
+FINGERPRINT = """
+readlink /opt/session-ops/current
+cat /etc/session-ops/environment /etc/session-ops/flag /etc/session-ops/credentials/* /etc/redis/* 2>/dev/null \\
+  | sha256sum
+systemctl show --property=MainPID,NRestarts redis-server.service session-service.service session-service.socket
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that has ended: its status, and all it printed with the terminal's line breaks undone."""
+
+    status: int
+    output: str
+
+    def says(self, *words: str) -> bool:
+        """Whether one paragraph of the output has all the words: a message is whole only in one place."""
+        paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", self.output))
+        return any(all(word in paragraph for word in words) for paragraph in paragraphs)
+
+
+def command(*arguments: str, timeout: float = 300) -> Run:
+    """Run a command of the repository from its root."""
+    result = subprocess.run(
+        arguments,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Run(result.returncode, result.stdout)
+
+
+def play(playbook: str, *arguments: str) -> Run:
+    """Run a playbook on the lab."""
+    return command("ansible-playbook", "-i", INVENTORY, f"playbooks/{playbook}", *arguments)
+
+
+def host_suite(*files: str, host: str | None = None) -> Run:
+    """Run the host suite, or some of its files, on all hosts or on one."""
+    limit = [] if host is None else [f"--hosts-limit={host}"]
+    paths = [f"tests/hosts/{name}" for name in files] or ["tests/hosts"]
+    return command(
+        *(sys.executable, "-m", "pytest", "-rf", f"--ansible-inventory={INVENTORY}"),
+        # Plugins that the host suite has no use for, and that take longer to load than a file of it to run.
+        *("-p", "no:cacheprovider", "-p", "no:schemathesis", "-p", "no:hypothesispytest"),
+        *limit,
+        *paths,
+    )
+
+
+def on(name: str) -> Host:
+    """A host of the lab, for commands."""
+    return testinfra.get_host(f"ansible://{name}?ansible_inventory={ROOT / INVENTORY}&sudo=true")
+
+
+def container(name: str) -> str:
+    """The podman container that is a host, for what must be done while SSH or Python is away."""
+    lab = json.loads((STATE / "lab.json").read_text())
+    return f"lab-{lab['id']}-{name}"
+
+
+def inside(name: str, script: str) -> str:
+    """Run a shell script on a host past SSH; an error is the test's."""
+    elevate = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    result = subprocess.run(
+        [*elevate, "podman", "exec", container(name), "sh", "-c", script], capture_output=True, text=True, check=True
+    )
+    return result.stdout
+
+
+def fingerprint() -> dict[str, str]:
+    """What serves on every host and with which settings; equal before and after where nothing was touched."""
+    return {name: inside(name, FINGERPRINT) for name in ("redis1", *SERVICE_HOSTS)}
+
+
+def secrets() -> dict[str, Any]:
+    """The lab's secrets, by variable."""
+    values: dict[str, Any] = json.loads((STATE / "secrets.yml").read_text())
+    return values
