@@ -1,0 +1,72 @@
+# session-ops. `make help` lists the targets; `make rollout` and `make test` do all their own set-up.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-integration test-fleet \
+        wheelhouse bench-rollout lock roles-readme
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PYTHONDONTWRITEBYTECODE := 1
+unexport ANSIBLE_INVENTORY
+PLAY := ansible-playbook
+ARGS ?=
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+rollout: lab wheelhouse ## Make the lab, roll out Redis and the session service on it, verify every host
+	@$(PLAY) playbooks/rollout.yml $(ARGS)
+	@scripts/lab-welcome
+
+verify: ## Verify every host of the lab, changing nothing
+	@scripts/bootstrap lab
+	@$(PLAY) playbooks/verify.yml $(ARGS)
+
+lab: ## Make the lab's hosts, or start them again
+	@scripts/bootstrap lab
+	@$(PLAY) playbooks/lab/create.yml
+
+lab-destroy: ## Remove the lab's hosts, network, key and secrets
+	@scripts/bootstrap lab
+	@$(PLAY) playbooks/lab/destroy.yml
+
+lab-images-destroy: ## Remove the cached host images (shared by all checkouts)
+	@scripts/lab clean-images
+
+wheelhouse: ## Build the release that the hosts install
+	@scripts/bootstrap venv
+	@scripts/wheelhouse
+
+test: ## Lint, unit, integration and fleet tests, on a lab of their own
+	@scripts/bootstrap test
+	@$(MAKE) --no-print-directory lint test-unit test-integration test-fleet
+
+lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, role documentation
+	@scripts/bootstrap venv
+	@scripts/lint
+
+test-unit: ## Tests that need nothing but Python and a private Redis
+	@scripts/bootstrap test
+	@pytest tests/unit $(ARGS)
+
+test-integration: ## Tests with real servers on loopback
+	@scripts/bootstrap test
+	@pytest tests/integration $(ARGS)
+
+test-fleet: wheelhouse ## Molecule and the fleet tests, on the lab `test` (destroyed at the end)
+	@scripts/bootstrap test
+	@scripts/test-fleet $(ARGS)
+
+bench-rollout: ## Time first rollout, second run and verification on a lab of its own: out/bench-rollout.json
+	@scripts/bootstrap test
+	@scripts/wheelhouse
+	@python -m tests.bench.rollout $(ARGS)
+
+lock: ## Renew the lock files from requirements/*.in
+	@scripts/bootstrap venv
+	@for f in runtime dev; do uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 \
+	  --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
+
+roles-readme: ## Write the roles' README files from their argument_specs
+	@scripts/role-readme
