@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-integration test-fleet \
-        wheelhouse bench-rollout lock roles-readme
+        wheelhouse bench-rollout lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -52,7 +52,7 @@ test-unit: ## Tests that need nothing but Python and a private Redis
 
 test-integration: ## Tests with real servers on loopback
 	@scripts/bootstrap test
-	@pytest tests/integration $(ARGS)
+	@pytest tests/integration tests/contract $(ARGS)
 
 test-fleet: wheelhouse ## Molecule and the fleet tests, on the lab `test` (destroyed at the end)
 	@scripts/bootstrap test
@@ -68,5 +68,5 @@ lock: ## Renew the lock files from requirements/*.in
 	@for f in runtime dev; do uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 \
 	  --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
 
-roles-readme: ## Write the roles' README files from their argument_specs
-	@scripts/role-readme
+reference: ## Write the pages that are generated from the code
+	@scripts/role-readme && scripts/reference && scripts/openapi
