@@ -83,6 +83,10 @@ daemon_reload:
   description: Whether systemd has to read the units again.
   returned: when state is current
   type: bool
+settled:
+  description: Whether both units are as they should be, so that there is nothing to do about them.
+  returned: when state is current
+  type: bool
 restart_socket:
   description: Whether the socket's unit changed since it listens.
   returned: when state is current
@@ -189,10 +193,12 @@ class Deployment:
             state = "reloaded"
         else:
             state = "started"
+        moved = socket.older_than(file.path for file in files if file.path.name == SOCKET)
         return {
             "service": state,
             "daemon_reload": service.reload_needed or socket.reload_needed,
-            "restart_socket": socket.older_than(file.path for file in files if file.path.name == SOCKET),
+            "restart_socket": moved,
+            "settled": state == "started" and service.settled and socket.settled and not moved,
         }
 
     def flag_differs(self) -> bool:

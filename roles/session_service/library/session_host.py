@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ options:
     description: Where the service answers, C(http://HOST:PORT).
     type: str
     required: true
+  user:
+    description: The service's user.
+    type: str
+    required: true
 author: session-ops
 """
 EXAMPLES = r"""
@@ -39,6 +44,7 @@ EXAMPLES = r"""
     root: /opt/session-ops
     configuration: /etc/session-ops
     url: http://192.0.2.10:8080
+    user: session-service
   register: __session_service_host
 """
 RETURN = r"""
@@ -58,6 +64,10 @@ ready:
   description: Whether the service answers that it can serve.
   returned: always
   type: bool
+user:
+  description: Whether the service's user is there, without a shell.
+  returned: always
+  type: bool
 venv:
   description: Whether the host can make virtual environments (package python3-venv).
   returned: always
@@ -73,12 +83,21 @@ units:
 """
 
 
+def has_user(name: str) -> bool:
+    """Say whether the user is there and cannot log in."""
+    try:
+        return pwd.getpwnam(name).pw_shell == "/usr/sbin/nologin"
+    except KeyError:
+        return False
+
+
 def main() -> None:
     """Run the module."""
     spec: dict[str, Any] = {
         "root": {"type": "path", "required": True},
         "configuration": {"type": "path", "required": True},
         "url": {"type": "str", "required": True},
+        "user": {"type": "str", "required": True},
     }
     module = AnsibleModule(spec, supports_check_mode=True)
     configuration = Path(module.params["configuration"])
@@ -89,6 +108,7 @@ def main() -> None:
         prefix=generation_prefix(configuration),
         served=served_generation(configuration),
         ready=bool(release) and bool(ask_ready(module.params["url"], 2.0).get("ready")),
+        user=has_user(module.params["user"]),
         venv=importlib.util.find_spec("ensurepip") is not None,
         package_lists=any(Path("/var/lib/apt/lists").glob("*_Packages*")),
         units=Path("/etc/systemd/system/session-service.socket").is_file(),

@@ -121,7 +121,10 @@ class Transaction:
         record = json.loads(self.path.read_text(encoding="utf-8"))
         for name, saved in record["files"].items():
             content, group, mode = saved or (None, "root", 0o600)
-            Wanted(Path(name), content, mode, group).place()
+            file = Wanted(Path(name), content, mode, group)
+            # A file that is untouched stays untouched: its age says whether the running service has read it.
+            if file.differs():
+                file.place()
         for name, target in record["links"].items():
             if target is None:
                 Path(name).unlink(missing_ok=True)

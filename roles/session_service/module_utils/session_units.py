@@ -25,6 +25,12 @@ class Unit:
     state: str
     reload_needed: bool
     since: float
+    enabled: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Say whether the unit runs, will run after a boot, and is what systemd has read."""
+        return self.state == "active" and self.enabled and not self.reload_needed
 
     def older_than(self, paths: Iterable[Path]) -> bool:
         """Say whether one of the paths was put in place after the unit started.
@@ -39,14 +45,14 @@ class Unit:
 def show_unit(name: str) -> Unit:
     """Ask systemd about a unit; one that it does not know is `inactive`."""
     main = "ExecMainStartTimestampMonotonic" if name.endswith(".service") else "ActiveEnterTimestampMonotonic"
-    command = ["systemctl", "show", name, "--property", f"ActiveState,NeedDaemonReload,{main}"]
+    command = ["systemctl", "show", name, "--property", f"ActiveState,NeedDaemonReload,UnitFileState,{main}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     values = dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)
     active = values.get("ActiveState", "inactive")
     # Both clocks are read here, so that a clock that was set since the start does not count.
     started = int(values.get(main) or 0) / 1e6
     since = time.time() - (time.monotonic() - started) if active in {"active", "reloading"} and started else 0.0
-    return Unit(active, values.get("NeedDaemonReload") == "yes", since)
+    return Unit(active, values.get("NeedDaemonReload") == "yes", since, values.get("UnitFileState") == "enabled")
 
 
 def journal(lines: int = 15) -> str:

@@ -145,6 +145,17 @@ def test_a_service_older_than_its_configuration_is_restarted_even_when_this_run_
     assert (result["changed"], result["service"], result["daemon_reload"]) == (False, "restarted", True)
 
 
+def test_only_units_that_run_and_are_enabled_are_settled(host: Host) -> None:
+    host.deploy("a")
+    running = Unit("active", reload_needed=False, since=time.time() + 5, enabled=True)
+    host.units.update({session_units.SERVICE: running, session_units.SOCKET: running})
+    assert host.deploy("a")["settled"]
+    host.units[session_units.SOCKET] = STOPPED
+    assert not host.deploy("a")["settled"]
+    host.units[session_units.SOCKET] = Unit("active", reload_needed=False, since=running.since, enabled=False)
+    assert not host.deploy("a")["settled"]
+
+
 def test_a_service_that_keeps_dying_is_restarted(host: Host) -> None:
     host.units[session_units.SERVICE] = Unit("activating", reload_needed=False, since=0.0)
     assert host.deploy("a")["service"] == "restarted"
@@ -172,12 +183,16 @@ def test_a_file_that_was_not_there_is_gone_again_after_a_restore(tmp_path: Path)
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("old")
     old.chmod(0o640)
+    same = tmp_path / "same"
+    Wanted(same, "same", 0o600, GROUP).place()
+    age = same.stat().st_ctime_ns
     transaction = Transaction(tmp_path / ".before")
-    transaction.save([old, new], [])
+    transaction.save([old, new, same], [])
     Wanted(old, "changed", 0o600, GROUP).place()
     Wanted(new, "new", 0o600, GROUP).place()
     assert transaction.restore()
     assert (old.read_text(), old.stat().st_mode & 0o777, new.exists()) == ("old", 0o640, False)
+    assert same.stat().st_ctime_ns == age
     assert not transaction.open
 
 

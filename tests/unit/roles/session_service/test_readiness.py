@@ -100,7 +100,7 @@ def test_a_ready_service_has_proved_its_release_and_generation(
     assert not Transaction(places["configuration"] / ".before").open
     assert not run_module(module, capsys, url=service.url, **places)["changed"]
 
-    facts = run_module(load("session_host"), capsys, url=service.url, **places)
+    facts = run_module(load("session_host"), capsys, url=service.url, user="nobody", **places)
     assert (facts["prefix"], facts["served"], facts["release"]) == ("1-abc", "1-abc", "")
 
 
@@ -110,4 +110,4 @@ def test_a_generation_is_served_only_when_redis_answered(
     service.answers = [{"ready": True, "stores": {"redis": {"state": "down"}}}]
     result = run_module(load("session_readiness"), capsys, url=service.url, timeout=0, **places)
     assert not result["changed"]
-    assert run_module(load("session_host"), capsys, url=service.url, **places)["served"] == ""
+    assert run_module(load("session_host"), capsys, url=service.url, user="nobody", **places)["served"] == ""
