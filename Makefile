@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-integration test-fleet \
+.PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-integration test-fleet test-fleet-slow \
         wheelhouse bench-rollout lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -57,6 +57,10 @@ test-integration: ## Tests with real servers on loopback
 test-fleet: wheelhouse ## Molecule and the fleet tests, on the lab `test` (destroyed at the end)
 	@scripts/bootstrap test
 	@scripts/test-fleet $(ARGS)
+
+test-fleet-slow: wheelhouse ## The fleet tests that take minutes each
+	@scripts/bootstrap test
+	@scripts/test-fleet -m slow
 
 bench-rollout: ## Time first rollout, second run and verification on a lab of its own: out/bench-rollout.json
 	@scripts/bootstrap test
