@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "postgresql",
-    "postgresql_server",
     "postgresql_url",
     "sqlite",
     "sqlite_url",

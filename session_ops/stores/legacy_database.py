@@ -1,0 +1,191 @@
+"""A SQL database as a repository uses it: a bounded pool, one statement per call, a deadline for each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from session_ops.errors import OverloadedError, SettingsError, StoreUnavailableError
+from session_ops.stores.legacy_dialects import dialect_of
+from session_ops.stores.legacy_errors import DEMOTED, STORE, classify
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from session_ops.stores.legacy_prepared import Statement
+
+Result = TypeVar("Result")
+
+# Of a call's deadline: what it may wait for a connection, and what a statement may take in the database. Together less
+# than the whole, so that on a database that answers at all a call ends with an answer and not with a guess.
+_SHARE_OF_POOL = 0.3
+_SHARE_OF_STATEMENT = 0.6
+
+SCHEMA_DEADLINE = 600.0
+"""Seconds for making the schema: only what changes sessions is bound to the deadline."""
+
+
+class _Call:
+    """How far a call has come."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = False
+
+
+class Database:
+    """Runs statements. Connects lazily and by itself; a connection that breaks is replaced by the next call.
+
+    Every statement is its own transaction (autocommit, READ COMMITTED), so a call is one round trip. A call runs in a
+    task of its own: when its caller is cancelled or its deadline passes, the caller gets an answer and the connection
+    is still brought to an end in order.
+    """
+
+    def __init__(self, url: str, *, deadline: float = 2.0, pool_size: int = 8, queue_limit: int = 1_000) -> None:
+        """`url` is SQLAlchemy's; `deadline` in seconds, shorter than the lease; at most `queue_limit` calls at once.
+
+        Raises `SettingsError` for a URL that names no database we can use; opens nothing.
+        """
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise SettingsError("LEGACY_DATABASE_URL: not a database URL") from error
+        self.dialect = dialect_of(parsed)
+        self._deadline = deadline
+        self._queue_limit = queue_limit
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._writing: contextlib.AbstractAsyncContextManager[Any] = (
+            asyncio.Lock() if self.dialect.one_writer else contextlib.nullcontext()
+        )
+        arguments = self.dialect.engine_arguments(parsed, _SHARE_OF_STATEMENT * deadline)
+        self.engine = create_async_engine(
+            parsed.set(drivername=self.dialect.driver),
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=_SHARE_OF_POOL * deadline,
+            pool_reset_on_return=None,
+            hide_parameters=True,
+            **arguments,
+        )
+        self._listen()
+
+    def _listen(self) -> None:
+        pool, dialect = self.engine.sync_engine.pool, self.dialect
+
+        @event.listens_for(pool, "connect")
+        def connected(connection: Any, record: Any) -> None:
+            record.info.clear()
+            dialect.connected(connection)
+
+        @event.listens_for(pool, "checkout")
+        def checked_out(connection: Any, record: Any, proxy: Any) -> None:
+            del proxy
+            dialect.check_out(connection, record)
+
+    async def read(self, statement: Statement, **parameters: Any) -> Sequence[Row[Any]]:
+        """Return the rows of a statement that changes nothing. Raises `StoreUnavailableError`. One round trip."""
+        return await self._bounded(lambda call: self._once(call, statement, parameters, False), changing=False)
+
+    async def change(self, statement: Statement, **parameters: Any) -> Sequence[Row[Any]]:
+        """Return the rows that a changing statement answers, all of them read.
+
+        Raises `StoreUnavailableError` (nothing happened) and `OutcomeUnknownError`. One round trip.
+        """
+        return await self._bounded(lambda call: self._once(call, statement, parameters, True), changing=True)
+
+    async def change_together(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run `work` in one transaction, for bookkeeping that spans two tables. Raises as `change`."""
+
+        async def run(call: _Call) -> Result:
+            async with self._writing, self.engine.connect() as connection:
+                call.sent = True
+                try:
+                    await connection.exec_driver_sql(self.dialect.begin)
+                    result = await work(Transaction(connection))
+                    await connection.exec_driver_sql("COMMIT")
+                except BaseException:
+                    await connection.invalidate()  # which rolls back, whatever state the connection is in
+                    raise
+                return result
+
+        return await self._bounded(run, changing=True)
+
+    async def create(self, make: Callable[[Any], None]) -> None:
+        """Run `make` on SQLAlchemy's synchronous connection, in one transaction and with time enough."""
+
+        async def run(call: _Call) -> None:
+            async with self._writing, self.engine.connect() as connection:
+                call.sent = True
+                try:
+                    await connection.exec_driver_sql(self.dialect.begin)
+                    await connection.run_sync(make)
+                    await connection.exec_driver_sql("COMMIT")
+                except BaseException:
+                    await connection.invalidate()
+                    raise
+
+        await self._bounded(run, changing=True, deadline=SCHEMA_DEADLINE)
+
+    async def close(self) -> None:
+        """Wait for the calls under way, within their deadlines, and close every connection."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=self._deadline)
+        await self.engine.dispose()
+
+    async def _once(self, call: _Call, statement: Statement, parameters: Any, changing: bool) -> Sequence[Row[Any]]:
+        async with self._writing if changing else contextlib.nullcontext(), self.engine.connect() as connection:
+            call.sent = True
+            try:
+                return await Transaction(connection).change(statement, **parameters)
+            except SQLAlchemyError as error:
+                if classify(error, changing=False, sent=True).reason in DEMOTED:
+                    await connection.invalidate()
+                raise
+
+    async def _bounded(
+        self, run: Callable[[_Call], Awaitable[Result]], *, changing: bool, deadline: float | None = None
+    ) -> Result:
+        if len(self._calls) >= self._queue_limit:
+            raise OverloadedError(STORE, "queue full")
+        call = _Call()
+        task = asyncio.ensure_future(run(call))
+        self._calls.add(task)
+        task.add_done_callback(self._done)
+        await asyncio.wait((task,), timeout=deadline or self._deadline)
+        if not task.done():
+            error = classify(TimeoutError(), changing=changing, sent=call.sent)
+            task.cancel()
+            raise error
+        try:
+            return task.result()
+        except StoreUnavailableError:
+            raise
+        except (SQLAlchemyError, OSError) as error:
+            raise classify(error, changing=changing, sent=call.sent) from error
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may have gone; asyncio would complain of an error that nobody has seen
+
+
+class Transaction:
+    """A transaction under way."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def change(self, statement: Statement, **parameters: Any) -> Sequence[Row[Any]]:
+        """Return the rows that a changing statement answers."""
+        result = await self._connection.exec_driver_sql(statement.sql, statement.parameters(parameters))
+        return result.all() if result.returns_rows else ()
