@@ -24,8 +24,9 @@ SOON = 1.0
 class Cleanup:
     """Runs every `interval` seconds, and soon after a session was deleted here.
 
-    `leads` asks whether this process may clean now, so that one of the fleet does at a time; two that do all the same
-    harm nothing, since a notice may come twice.
+    `leads` asks whether this process is the one of the fleet that cleans by the clock. A run behind a deletion does not
+    ask, or the agent manager would hear of it only when the leader's time comes; two that clean at once harm nothing,
+    since a notice may come twice.
     """
 
     def __init__(
@@ -89,13 +90,14 @@ class Cleanup:
                 async with asyncio.timeout(pause):
                     await self._asked.wait()
                     await asyncio.sleep(SOON)
+            asked = self._asked.is_set()
             self._asked.clear()
             pause = self._interval
-            await self._run_once()
+            await self._run_once(asked=asked)
 
-    async def _run_once(self) -> None:
+    async def _run_once(self, *, asked: bool) -> None:
         try:
-            if self._leads is not None and not await self._leads():
+            if not asked and self._leads is not None and not await self._leads():
                 return
             cleaned = await self.run()
         except StoreUnavailableError as error:

@@ -65,3 +65,7 @@ class CorruptSessionError(SessionOpsError):
 
 class StoreNotEmptyError(SessionOpsError):
     """A generation was to be opened in a Redis that holds other data. Nothing was written."""
+
+
+class ServiceRefusedError(SessionOpsError):
+    """The HTTP service refused a call for good: the token is unknown or lacks the scope, or the service is at fault."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +26,8 @@ MAXIMUM_TTL = 10 * 365 * 86_400
 # unreserved in URLs (RFC 3986), "," stands in PHP's ids and "=" pads base64. No "." in front: "." and ".." are path
 # segments.
 _ID = re.compile(r"[A-Za-z0-9_~,=-][A-Za-z0-9_.~,=-]{0,127}").fullmatch
+# A name stands in JSON as it is, and in SQL's JSON paths
+_UNQUOTED = re.compile(r'[^"\\]+').fullmatch
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 
 _MAXIMUM_NAME = 128
@@ -91,7 +94,7 @@ def check_page(limit: int) -> None:
 
 def encode_names(names: Sequence[str]) -> list[bytes]:
     """Return the attribute names as stores keep them; raises `InvalidSessionError`."""
-    return [_encode_name(name) for name in names]
+    return [_encode_name(name) for name in names] if names else []
 
 
 def encode_attributes(data: Mapping[str, Any], limits: Limits) -> tuple[list[bytes], int]:
@@ -119,9 +122,12 @@ def encode_attributes(data: Mapping[str, Any], limits: Limits) -> tuple[list[byt
     return parts, size
 
 
+@lru_cache(4_096)  # applications use the same few names in all their sessions
 def _encode_name(name: str) -> bytes:
-    if type(name) is not str or not 1 <= len(name) <= _MAXIMUM_NAME or not name.isprintable():
-        raise InvalidSessionError(f"data: an attribute's name is 1 to {_MAXIMUM_NAME} printable characters")
+    if type(name) is not str or not 1 <= len(name) <= _MAXIMUM_NAME or not name.isprintable() or not _UNQUOTED(name):
+        raise InvalidSessionError(
+            f"data: an attribute's name is 1 to {_MAXIMUM_NAME} printable characters, quotation mark and backslash excepted"
+        )
     return name.encode()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from session_ops.errors import SettingsError
+from session_ops.limits import is_prefix
 from session_ops.settings_table import FOREIGN, FOREIGN_PREFIXES, SETTINGS, Setting
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ MASK = "********"
 SECRET_FILE_LIMIT = 1_048_576
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
-_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -251,8 +251,8 @@ def _check_together(settings: Settings) -> None:
     """What one setting demands of another."""
     if settings.session_partitions not in (1, 256):
         raise SettingsError(f"SESSION_PARTITIONS: must be 1 or 256, not {settings.session_partitions}")
-    if not _PREFIX.fullmatch(settings.session_generation_prefix):
-        raise SettingsError("SESSION_GENERATION_PREFIX: up to 64 letters, digits, dots, dashes and underscores")
+    if settings.session_generation_prefix and not is_prefix(settings.session_generation_prefix):
+        raise SettingsError("SESSION_GENERATION_PREFIX: 1 to 64 letters, digits, dashes and underscores")
     if 0 < settings.session_max_lifetime < settings.session_ttl:
         raise SettingsError("SESSION_MAX_LIFETIME: must be 0 or at least SESSION_TTL")
     if settings.redis_tls_cert_file and not settings.redis_tls_key_file:

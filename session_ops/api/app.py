@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from falcon.asgi import App
 
 from session_ops.api.middleware import Gate
 from session_ops.api.probes import ContractResource, HealthResource, MetricsResource, ReadyResource
 from session_ops.api.problems import install_problems
+from session_ops.api.reads import Reads
+from session_ops.api.segments import EncodedUsers
 from session_ops.api.sessions import (
     CountResource,
     SessionResource,
@@ -19,14 +21,16 @@ from session_ops.api.sessions import (
 )
 
 if TYPE_CHECKING:
+    from session_ops.api.reads import Application
     from session_ops.api.tokens import Tokens
     from session_ops.readiness import Readiness
     from session_ops.service import SessionService
 
 
-def make_app(service: SessionService, tokens: Tokens, readiness: Readiness, *, body_limit: int) -> App[Any, Any]:
+def make_app(service: SessionService, tokens: Tokens, readiness: Readiness, *, body_limit: int) -> Reads:
     """Put the application together. `body_limit` in bytes. Starting and stopping `service` is the caller's."""
-    app = App(middleware=[Gate(tokens, service.metrics)], cors_enable=False)
+    gate = Gate(tokens, service.metrics)
+    app = App(middleware=[gate])
     app.req_options.auto_parse_qs_csv = False
     app.req_options.keep_blank_qs_values = True
     install_problems(app)
@@ -40,4 +44,4 @@ def make_app(service: SessionService, tokens: Tokens, readiness: Readiness, *, b
     app.add_route("/v1/sessions/{session_id}/touch", TouchResource(service))
     app.add_route("/v1/statistics", StatisticsResource(service))
     app.add_route("/v1/users/{user_id}/sessions", UserSessionsResource(service))
-    return app
+    return Reads(EncodedUsers(cast("Application", app)), service, tokens, gate)

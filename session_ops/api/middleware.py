@@ -31,15 +31,18 @@ class Gate:
         self._number = itertools.count(1)
         self._series: dict[tuple[str, str | None, str], Histogram] = {}
 
+    def request_id(self, given: str | None) -> str:
+        """The request's id: the caller's own where it is a decent one."""
+        if given is None or _REQUEST_ID(given) is None:
+            return f"{self._prefix}-{next(self._number):x}"
+        return given
+
     async def process_request(self, req: Request, resp: Response) -> None:
-        """Start the clock and give the request its id: the caller's own where it is a decent one."""
+        """Start the clock and give the request its id."""
         context = req.context
         context.started = perf_counter()
-        given = req.get_header("x-request-id")
-        if given is None or _REQUEST_ID(given) is None:
-            given = f"{self._prefix}-{next(self._number):x}"
-        context.request_id = given
-        resp.set_header("x-request-id", given)
+        context.request_id = self.request_id(req.get_header("x-request-id"))
+        resp.set_header("x-request-id", context.request_id)
 
     async def process_resource(self, req: Request, _resp: Response, resource: Any, _params: dict[str, Any]) -> None:
         """Check token and scope where the resource asks for them."""

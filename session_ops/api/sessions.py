@@ -9,6 +9,8 @@ import falcon
 from session_ops.api.bodies import CreateBody, DataBody, PageView, encode, etag, read_body, view
 from session_ops.api.conditions import expected_revision, is_fresh
 from session_ops.api.problems import Problem
+from session_ops.api.reads import FAILURE
+from session_ops.api.segments import decoded
 from session_ops.errors import SessionNotFoundError
 from session_ops.records import NewSession
 
@@ -66,7 +68,10 @@ class SessionResource:
         self._body_limit = body_limit
 
     async def on_get(self, req: Request, resp: Response, session_id: str) -> None:
-        """Read a session; its life slides on behind the answer."""
+        """Read a session; its life slides on behind the answer. Reads (reads.py) come here when they are not plain."""
+        failure = req.scope.get(FAILURE)
+        if failure is not None:
+            raise failure
         session = await self._service.get(session_id)
         if session is None:
             raise SessionNotFoundError
@@ -157,7 +162,7 @@ class UserSessionsResource:
 
     async def on_delete(self, _req: Request, resp: Response, user_id: str) -> None:
         """End all sessions of a user."""
-        resp.data = encode({"deleted": await self._service.delete_user(user_id)})
+        resp.data = encode({"deleted": await self._service.delete_user(decoded(user_id))})
 
 
 def _write(resp: Response, session: Session) -> None:

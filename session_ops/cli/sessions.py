@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from session_ops.stores.redis import RedisSessionRepository
 
 
+class IdCommand(click.Command):
+    """Takes an id that begins with a dash, as one in 64 does, for an id and not for options. Its options are flags."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put what is no known option behind the end of options."""
+        known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        options = [argument for argument in args if argument in known]
+        return super().parse_args(ctx, [*options, "--", *(each for each in args if each not in known)])
+
+
 @click.group("sessions")
 def command() -> None:
     """Look at sessions, and end them. Looking does not count as a use.
@@ -73,7 +83,7 @@ def list_(*, user: str | None, agent: str | None, limit: int, cursor: str | None
     result(page, lines, as_json=as_json)
 
 
-@command.command()
+@command.command(cls=IdCommand)
 @click.argument("session_id")
 @as_json
 def show(session_id: str, *, as_json: bool) -> None:
@@ -90,7 +100,7 @@ def show(session_id: str, *, as_json: bool) -> None:
     result(session, lambda: text, as_json=as_json)
 
 
-@command.command()
+@command.command(cls=IdCommand)
 @click.argument("session_id")
 @execute
 @as_json

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
+import os
 import secrets
 import shutil
 import signal
@@ -40,9 +42,10 @@ def serve_embedded(settings: Settings, environment: Mapping[str, str]) -> int:
     """
     directory = Path(settings.redis_data_dir or DEFAULT_DIRECTORY).absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(directory)
     token = secrets.token_urlsafe(24)
     private = _private(settings, token)
-    server = _start(directory, private)
+    server = _start(directory, private, lock)
     try:
         asyncio.run(_prepare(server, private, directory / LOG))
         click.echo(f"token: {token}")
@@ -51,6 +54,20 @@ def serve_embedded(settings: Settings, environment: Mapping[str, str]) -> int:
     finally:
         server.send_signal(signal.SIGTERM)  # Redis writes what is left and ends
         server.wait()
+
+
+def _lock(directory: Path) -> int:
+    """A lock that Redis inherits: two of them on the same files would ruin them, also when one is left over from a
+    service that was killed. Raises `SettingsError`.
+    """
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SettingsError(
+            f"REDIS_DATA_DIR: {directory} is in use by another `serve --embedded` or its Redis"
+        ) from None
+    return lock
 
 
 def _private(settings: Settings, token: str) -> Settings:
@@ -74,7 +91,7 @@ def _private(settings: Settings, token: str) -> Settings:
     )
 
 
-def _start(directory: Path, settings: Settings) -> subprocess.Popen[bytes]:
+def _start(directory: Path, settings: Settings, lock: int) -> subprocess.Popen[bytes]:
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         raise SettingsError("--embedded: redis-server is not installed (Debian: apt-get install redis-server)")
@@ -91,7 +108,12 @@ def _start(directory: Path, settings: Settings) -> subprocess.Popen[bytes]:
         )
     )
     server = subprocess.Popen(  # noqa: S603 - the program found above; the password goes through stdin, not argv
-        [program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+        [program, "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+        pass_fds=(lock,),
     )
     if server.stdin is not None:
         server.stdin.write(configuration.encode())

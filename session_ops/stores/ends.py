@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from session_ops.limits import check_id
 from session_ops.stores.layout import pack_end, partition_of, unpack_end
+from session_ops.stores.replies import understood
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,8 @@ class Ends:
             names = partitions[self._next]
             self._next = (self._next + 1) % self._count
             answer = await self._functions.change(names, "clean", limit - len(ended))
-            ended.extend(unpack_end(member) for member in answer[2:])
+            with understood(change=True):
+                ended.extend(unpack_end(member) for member in answer[2:])
             if len(ended) >= limit:
                 break
         return ended
@@ -53,4 +55,5 @@ class Ends:
         names = self._functions.partitions[0]
         key = names.control + b"lead:" + task.encode()
         answer = await self._functions.change(names, "lead", holder, max(1, int(seconds * 1000)), keys=[key])
-        return bool(answer[2])
+        with understood(change=True):
+            return bool(answer[2])

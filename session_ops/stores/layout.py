@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import binascii
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from session_ops.errors import CorruptSessionError
 from session_ops.records import Changed, Ended, Session
+from session_ops.stores.replies import MALFORMED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +24,13 @@ DELETED: Final = 3
 # the default), length of the user; then the user and the agent. As HEAD in functions.lua.
 _HEAD = struct.Struct("<BBQQQQ8sIHIH")
 _OWNERS = _HEAD.size
+_unpack_head = _HEAD.unpack_from
 # ended at (ms), cause, length of the user; then the user, the agent's length, the agent, the id. As in `clean`.
 _END = struct.Struct("<QBI")
 _LENGTH = struct.Struct("<I")
 
-_decode = msgspec.json.Decoder().decode
-_decode_list = msgspec.json.Decoder(list[Any]).decode
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def partition_of(session_id: str, partitions: int) -> int:
@@ -57,40 +60,47 @@ def unpack_session(session_id: str, fields: Sequence[bytes], now: int) -> Sessio
     if not fields:
         return None
     try:
-        return _unpack_session(session_id, fields, now)
-    except (struct.error, ValueError, msgspec.MsgspecError) as error:
+        if fields[0] != b"":
+            # Redis keeps the order of small hashes only
+            start = fields.index(b"")
+            fields = [*fields[start:], *fields[:start]]
+        head = fields[1]
+        _, state, version, created, updated, expires, revision, _, count, ttl, length = _unpack_head(head)
+        if state != ACTIVE or expires <= now:
+            return None
+        # Names hold neither quotes nor backslashes, so that the fields as they are make one JSON object: decoding that
+        # costs half of what decoding name by name does
+        data = _decode(_object(count) % tuple(fields[2:])) if count else {}
+        owners = head[_OWNERS:].decode()
+        if len(owners) + _OWNERS == len(head):
+            user, agent = owners[:length], owners[length:]
+        else:
+            user, agent = head[_OWNERS : _OWNERS + length].decode(), head[_OWNERS + length :].decode()
+        return Session(
+            id=session_id,
+            user_id=user,
+            agent_id=agent or None,
+            data=data,
+            created_at=created,
+            updated_at=updated,
+            expires_at=expires,
+            revision=revision.hex(),
+            version=version,
+            ttl=ttl or None,
+        )
+    except MALFORMED as error:
         raise CorruptSessionError("a record in Redis is no session") from error
 
 
-def _unpack_session(session_id: str, fields: Sequence[bytes], now: int) -> Session | None:
-    start = 0 if fields[0] == b"" else fields.index(b"")
-    head = fields[start + 1]
-    _, state, version, created, updated, expires, revision, _, count, ttl, length = _HEAD.unpack_from(head)
-    if state != ACTIVE or expires <= now:
-        return None
-    data: dict[str, Any] = {}
-    if count:
-        if start:
-            fields = [*fields[start:], *fields[:start]]
-        values = _decode_list(b"[" + b",".join(fields[3::2]) + b"]")
-        data = dict(zip([name.decode() for name in fields[2::2]], values, strict=True))
-    return Session(
-        id=session_id,
-        user_id=head[_OWNERS : _OWNERS + length].decode(),
-        agent_id=head[_OWNERS + length :].decode() or None,
-        data=data,
-        created_at=created,
-        updated_at=updated,
-        expires_at=expires,
-        revision=revision.hex(),
-        version=version,
-        ttl=ttl or None,
-    )
+@lru_cache(1_024)
+def _object(count: int) -> bytes:
+    """The template of a JSON object with so many members."""
+    return b"{" + b",".join([b'"%b":%b'] * count) + b"}"
 
 
 def unpack_changed(session_id: str, head: bytes) -> Changed:
     """Return the bookkeeping that a change has answered."""
-    _, _, version, created, updated, expires, revision, _, _, ttl, length = _HEAD.unpack_from(head)
+    _, _, version, created, updated, expires, revision, _, _, ttl, length = _unpack_head(head)
     return Changed(
         id=session_id,
         user_id=head[_OWNERS : _OWNERS + length].decode(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import hiredis
 
 from session_ops.errors import OutcomeUnknownError, StoreUnavailableError
-from session_ops.stores.replies import is_error, refusal
+from session_ops.stores.replies import MALFORMED, is_error, refusal, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,10 +67,16 @@ class Exchange:
         return self.on_success is not None
 
     def succeed(self) -> None:
-        """Hand the replies to whoever waits."""
-        on_success, self.on_success, self.on_failure = self.on_success, None, None
+        """Hand the replies to whoever waits; where they make no sense, fail and raise."""
+        on_success = self.on_success
         if on_success is not None:
-            on_success(self.replies)
+            try:
+                on_success(self.replies)
+            except MALFORMED as error:
+                failure = unexpected(change=self.change)
+                self.fail(failure)
+                raise failure from error
+            self.on_success = self.on_failure = None
 
     def fail(self, error: StoreUnavailableError) -> None:
         """Tell whoever waits that there will be no answer."""
@@ -162,6 +168,8 @@ class Link(asyncio.Protocol):
                         return
         except hiredis.ProtocolError:
             self.break_off("protocol error")
+        except StoreUnavailableError as error:
+            self.break_off(error.reason)
 
     def _complete(self, exchange: Exchange) -> None:
         self._on_end(exchange)

@@ -13,6 +13,7 @@ from session_ops.errors import InvalidSessionError
 from session_ops.limits import is_id
 from session_ops.records import Page
 from session_ops.stores.layout import unpack_session
+from session_ops.stores.replies import understood
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +107,8 @@ class Lists:
         """Return a page. Entries without a session leave the index after the answer, with nobody waiting."""
         position = decode_cursor(query, cursor) if cursor is not None else Position(0, "")
         answers = await self._functions.read_everywhere("list", *query, limit, *position)
-        parts = [Part.of(answer) for answer in answers]
+        with understood(change=False):
+            parts = [Part.of(answer) for answer in answers]
         for names, part in zip(self._functions.partitions, parts, strict=True):
             if part.stale:
                 self._heal(names, query, part.stale)

@@ -26,12 +26,12 @@ from session_ops.limits import (
     is_prefix,
 )
 from session_ops.records import Session, Statistics
-from session_ops.stores.answers import NOT_FOUND, REVISION_LENGTH, accepted, expected, session_in
+from session_ops.stores.answers import NOT_FOUND, Revisions, accepted, expected, session_in
 from session_ops.stores.ends import Ends
 from session_ops.stores.functions import Functions
-from session_ops.stores.layout import Names, partition_of, unpack_changed, with_data
+from session_ops.stores.layout import Names, partition_of, with_data
 from session_ops.stores.lists import Lists, Query
-from session_ops.stores.replies import NOT_EMPTY
+from session_ops.stores.replies import NOT_EMPTY, understood, unexpected
 from session_ops.stores.sliding import Sliding
 from session_ops.stores.state import NO_PREFIX, describe
 from session_ops.stores.ticks import Answer, Changes, Clock, Reads
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 _MARGIN = 300
 """Seconds that a record outlives its session at least: as long as any late copy of it (ownership protocol, 2)."""
 _PAGE = 100
+_ID_BYTES = 16
+"""128 random bits, 22 characters: an id is kept five times in Redis, and 24 bytes are an allocation of their own."""
 
 
 class RedisSessionRepository:
@@ -91,6 +93,7 @@ class RedisSessionRepository:
         self._touches = changes("touch", header, read_back=True)
         self._deletes = changes("delete", header)
         self._header = header
+        self._revisions = Revisions()
         self._functions = Functions(connection, names, opened=prefix is not None)
         self._lists = Lists(self._functions)
         self._ends = Ends(self._functions, partitions)
@@ -105,26 +108,28 @@ class RedisSessionRepository:
 
     async def create(self, new: NewSession) -> Session:
         """See `SessionRepository.create`."""
-        session_id = secrets.token_urlsafe(24) if new.id is None else new.id
+        session_id = secrets.token_urlsafe(_ID_BYTES) if new.id is None else new.id
         check_id(session_id)
         check_owner("user", new.user_id)
         check_owners(None, new.agent_id)
         check_ttl(new.ttl)
         fields, size = encode_attributes(new.data, self._limits)
-        revision = secrets.token_bytes(REVISION_LENGTH)
+        revision = self._revisions.draw()
         user, agent = new.user_id.encode(), (new.agent_id or "").encode()
         arguments: tuple[Argument, ...] = (revision, user, agent, new.ttl or 0, size, len(fields) // 2, *fields)
-        answer = await self._creates.add(self._partition(session_id), session_id, arguments, size)
-        if answer.reply == 0:
+        expires_at, now, _ = await self._creates.add(self._partition(session_id), session_id, arguments, size)
+        if type(expires_at) is not int:
+            raise unexpected(change=True)
+        if expires_at == 0:
             raise SessionExistsError("a session, or the tombstone of one, already has this id")
         return Session(
             id=session_id,
             user_id=new.user_id,
             agent_id=new.agent_id,
             data=dict(new.data),
-            created_at=answer.now,
-            updated_at=answer.now,
-            expires_at=answer.reply,
+            created_at=now,
+            updated_at=now,
+            expires_at=expires_at,
             revision=revision.hex(),
             version=1,
             ttl=new.ttl,
@@ -162,7 +167,7 @@ class RedisSessionRepository:
     ) -> Changed:
         """See `SessionRepository.change`."""
         answer = await self._update(self._bare_updates, session_id, changes, remove, expected_revision)
-        return unpack_changed(session_id, answer.reply)
+        return accepted(session_id, answer)
 
     async def replace(
         self, session_id: str, *, data: Mapping[str, Any], expected_revision: str | None = None
@@ -170,15 +175,15 @@ class RedisSessionRepository:
         """See `SessionRepository.replace`."""
         fields, size = encode_attributes(data, self._limits)
         partition = self._existing(session_id)
-        revision = secrets.token_bytes(REVISION_LENGTH)
+        revision = self._revisions.draw()
         arguments: tuple[Argument, ...] = (expected(expected_revision), revision, size, len(fields) // 2, *fields)
-        answer = accepted(session_id, await self._replaces.add(partition, session_id, arguments, size))
-        return with_data(unpack_changed(session_id, answer.reply), dict(data))
+        answer = await self._replaces.add(partition, session_id, arguments, size)
+        return with_data(accepted(session_id, answer), dict(data))
 
     async def touch(self, session_id: str) -> Session:
         """See `SessionRepository.touch`."""
         answer = await self._touches.add(self._existing(session_id), session_id)
-        return session_in(session_id, accepted(session_id, answer))
+        return session_in(session_id, answer)
 
     def touch_later(self, session: Session) -> bool:
         """Send a touch after the reader's answer where sliding is due; True when one was sent.
@@ -194,9 +199,11 @@ class RedisSessionRepository:
             return False
         partition = self._partition(session_id)
         answer = await self._deletes.add(partition, session_id, (expected(expected_revision),))
-        if isinstance(answer.reply, bytes):
-            raise RevisionConflictError(session_id, answer.reply.hex())
-        return bool(answer.reply)
+        if isinstance(answer[0], bytes):
+            raise RevisionConflictError(session_id, answer[0].hex())
+        if answer[0] not in (0, 1):
+            raise unexpected(change=True)
+        return bool(answer[0])
 
     async def delete_user(self, user_id: str) -> int:
         """See `SessionRepository.delete_user`. One round trip per hundred sessions, in all partitions at once."""
@@ -225,7 +232,8 @@ class RedisSessionRepository:
     async def statistics(self) -> Statistics:
         """See `SessionRepository.statistics`. A session counts as expired once cleanup has taken it."""
         answers = await self._functions.read_everywhere("statistics")
-        active, created, expired, deleted, moved = (sum(column) for column in list(zip(*answers, strict=True))[2:])
+        with understood(change=False):
+            active, created, expired, deleted, moved = (sum(column) for column in list(zip(*answers, strict=True))[2:])
         return Statistics(active=active, created=created, expired=expired, deleted=deleted, moved=moved)
 
     async def clean(self, limit: int) -> list[Ended]:
@@ -262,36 +270,38 @@ class RedisSessionRepository:
         """The state of Redis and of the generation, for /readyz and operators; never raises. One round trip."""
         return await describe(self._connection, self._prefix)
 
-    async def _update(
+    def _update(
         self,
         updates: Changes,
         session_id: str,
         changes: Mapping[str, Any],
         remove: Sequence[str],
         expected_revision: str | None,
-    ) -> Answer:
+    ) -> asyncio.Future[Answer]:
         removed = encode_names(remove)
         kept = {name: value for name, value in changes.items() if name not in remove} if removed else changes
         fields, size = encode_attributes(kept, self._limits)
         partition = self._existing(session_id)
         arguments: tuple[Argument, ...] = (
             expected(expected_revision),
-            secrets.token_bytes(REVISION_LENGTH),
+            self._revisions.draw(),
             len(fields) // 2,
             len(removed),
             *fields,
             *removed,
         )
-        return accepted(session_id, await updates.add(partition, session_id, arguments, size))
+        return updates.add(partition, session_id, arguments, size)
 
     async def _delete_user(self, names: Names, user_id: str) -> int:
         ended, born, more = 0, b"", True
         while more:
             arguments = (*self._header, user_id, born, _PAGE)
-            _, now, count, more = await self._functions.change(names, "delete_user", *arguments)
-            # What is created after the first answer is none of this call's business
-            born = born or b"%d" % now
-            ended += count
+            answer = await self._functions.change(names, "delete_user", *arguments)
+            with understood(change=True):
+                _, now, count, more = answer
+                # What is created after the first answer is none of this call's business
+                born = born or b"%d" % now
+                ended += count
         return ended
 
     def _partition(self, session_id: str) -> int:

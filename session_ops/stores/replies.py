@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import struct
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import hiredis
+import msgspec
 
 from session_ops.errors import CorruptSessionError, OutcomeUnknownError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Argument = bytes | str | int | float
 ReplyError = hiredis.ReplyError
+MALFORMED = (TypeError, ValueError, LookupError, AttributeError, struct.error, msgspec.MsgspecError)
+"""What reading an answer of the wrong shape raises."""
 
 pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)
 """Pack one command for the wire. (The annotation that hiredis ships allows commands of one word only.)"""
@@ -73,6 +78,21 @@ def checked(reply: Any) -> Any:
             raise CorruptSessionError("a record in Redis is no session")
         raise refusal(reply, change=False)
     return reply
+
+
+@contextmanager
+def understood(*, change: bool) -> Iterator[None]:
+    """Turn a failure to read an answer (the body of the `with`) into the error it is: nobody knows what was done."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise unexpected(change=change) from error
+
+
+def unexpected(*, change: bool) -> StoreUnavailableError:
+    """The error for an answer that makes no sense: the peer is no Redis with our library, or the stream is torn."""
+    kind = OutcomeUnknownError if change else StoreUnavailableError
+    return kind("redis", "unexpected answer")
 
 
 def is_error(reply: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from session_ops.errors import StoreUnavailableError
 from session_ops.records import StoreState
 from session_ops.stores.layout import Names
-from session_ops.stores.replies import LOST, NO_LIBRARY
+from session_ops.stores.replies import LOST, NO_LIBRARY, unexpected
 
 if TYPE_CHECKING:
     from session_ops.stores.connection import Connection
@@ -36,9 +36,11 @@ async def describe(connection: Connection, prefix: str | None) -> StoreState:
             raise answer
     fields = _fields(info) if isinstance(info, bytes) else {}
     library = _library(guard)
+    if not isinstance(guard, list | StoreUnavailableError):
+        guard = unexpected(change=False)
     details: dict[str, Any] = {
         "prefix": prefix,
-        "mode": None if isinstance(guard, BaseException) else guard[0].decode(),
+        "mode": guard[0].decode() if isinstance(guard, list) and guard and isinstance(guard[0], bytes) else None,
         "keys": keys if isinstance(keys, int) else None,
         "library": library,
         "role": fields.get("role"),

@@ -6,7 +6,7 @@ import asyncio
 import time
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from session_ops.errors import SessionOpsError
 from session_ops.stores.layout import Names, unpack_session
@@ -54,7 +54,7 @@ class Reads:
         self._connection = connection
         self._clock = clock
         self._guards = [pack((b"FCALL_RO", b"session_v1_guard", 1, name.generation)) for name in names]
-        self._prefixes = [name.session for name in names]
+        self._prefixes = [name.session.decode() for name in names]
         self._waiting: dict[int, list[tuple[str, asyncio.Future[Session | None]]]] = {}
 
     def add(self, partition: int, session_id: str) -> asyncio.Future[Session | None]:
@@ -62,8 +62,13 @@ class Reads:
         self._connection.admit()
         if not self._waiting:
             self._connection.enlist(self)
-        future: asyncio.Future[Session | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(partition, []).append((session_id, future))
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Session | None] = self._loop.create_future()
+        reads = self._waiting.get(partition)
+        if reads is None:
+            self._waiting[partition] = [(session_id, future)]
+        else:
+            reads.append((session_id, future))
         return future
 
     def emit(self) -> Iterator[Exchange]:
@@ -71,11 +76,15 @@ class Reads:
         waiting, self._waiting = self._waiting, {}
         for partition, reads in waiting.items():
             guard, prefix = self._guards[partition], self._prefixes[partition]
+            length = len(prefix)
             for start in range(0, len(reads), _READS):
                 chunk = reads[start : start + _READS]
-                commands = [pack((b"HGETALL", prefix + session_id.encode())) for session_id, _ in chunk]
+                # An id is ASCII. All at once as text: packing each command by itself costs twice as much
+                commands = "".join(
+                    [f"*2\r\n$7\r\nHGETALL\r\n${length + len(name)}\r\n{prefix}{name}\r\n" for name, _ in chunk]
+                )
                 yield Exchange(
-                    b"".join([guard, *commands, guard]),
+                    b"".join((guard, commands.encode(), guard)),
                     len(chunk) + 2,
                     partial(self._answer, chunk),
                     partial(_fail, [future for _, future in chunk]),
@@ -91,32 +100,25 @@ class Reads:
                     if not future.done():
                         future.set_exception(refusal(guard, change=False))
                 return
-        now = head[1]
+        now = int(head[1])
         self._clock.heard(now)
-        for (session_id, future), reply in zip(reads, replies[1:-1], strict=True):
+        for index, (session_id, future) in enumerate(reads, 1):
             if future.done():
                 continue
+            reply = replies[index]
             try:
-                future.set_result(unpack_session(session_id, checked(reply), now))
+                if type(reply) is not list:
+                    reply = checked(reply)
+                future.set_result(unpack_session(session_id, reply, now))
             except SessionOpsError as error:
                 future.set_exception(error)
 
 
-class Answer(NamedTuple):
-    """What a function answered for one session: its own reply, Redis' time, and the session's hash if asked for."""
+Answer = tuple[Any, int, list[bytes]]
+"""What a function answered for one session: its own reply, Redis' time, and the session's hash if asked for."""
 
-    reply: Any
-    now: int
-    fields: list[bytes]
-
-
-class Change(NamedTuple):
-    """One session's part of a call: its key and arguments, and who waits."""
-
-    key: bytes
-    arguments: tuple[Argument, ...]
-    size: int
-    future: asyncio.Future[Answer]
+Change = tuple[bytes, "tuple[Argument, ...]", int, "asyncio.Future[Answer]"]
+"""One session's part of a call: its key and arguments, their size, and who waits."""
 
 
 class Changes:
@@ -153,7 +155,7 @@ class Changes:
             self._connection.enlist(self)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         key = self._names[partition].session + session_id.encode()
-        self._waiting.setdefault(partition, []).append(Change(key, arguments, size, future))
+        self._waiting.setdefault(partition, []).append((key, arguments, size, future))
         return future
 
     def emit(self) -> Iterator[Exchange]:
@@ -161,16 +163,16 @@ class Changes:
         waiting, self._waiting = self._waiting, {}
         for partition, changes in waiting.items():
             start = size = 0
-            for end, change in enumerate(changes):
-                if end > start and (end - start == _CHANGES or size + change.size > _CHANGES_BYTES):
+            for end, (_, _, more, _) in enumerate(changes):
+                if end > start and (end - start == _CHANGES or size + more > _CHANGES_BYTES):
                     yield self._exchange(partition, changes[start:end], size)
                     start, size = end, 0
-                size += change.size
+                size += more
             yield self._exchange(partition, changes[start:], size)
 
     def _exchange(self, partition: int, changes: list[Change], size: int) -> Exchange:
-        keys = [change.key for change in changes]
-        arguments = chain.from_iterable([change.arguments for change in changes])
+        keys = [change[0] for change in changes]
+        arguments = chain.from_iterable([change[1] for change in changes])
         commands = pack(
             (
                 b"FCALL",
@@ -191,7 +193,7 @@ class Changes:
             commands,
             expected,
             partial(self._answer, changes),
-            partial(_fail, [change.future for change in changes]),
+            partial(_fail, [change[3] for change in changes]),
             change=True,
             calls=len(changes),
             size=size,
@@ -205,20 +207,22 @@ class Changes:
             else:
                 answer, *hashes = replies[-1]
         if is_error(answer):
-            for change in changes:
-                if not change.future.done():
-                    change.future.set_exception(refusal(answer, change=True))
+            for _, _, _, future in changes:
+                if not future.done():
+                    future.set_exception(refusal(answer, change=True))
             return
-        now = answer[1]
+        now = int(answer[1])
         self._clock.heard(now)
-        for index, change in enumerate(changes):
-            if change.future.done():
+        for index, (_, _, _, future) in enumerate(changes):
+            if future.done():
                 continue
+            reply = answer[2 + index]
             try:
-                reply = checked(answer[2 + index])
-                change.future.set_result(Answer(reply, now, checked(hashes[index]) if hashes else []))
+                if is_error(reply):
+                    reply = checked(reply)
+                future.set_result((reply, now, checked(hashes[index]) if hashes else []))
             except SessionOpsError as error:
-                change.future.set_exception(error)
+                future.set_exception(error)
 
 
 def _fail(futures: list[asyncio.Future[Any]], error: StoreUnavailableError) -> None:

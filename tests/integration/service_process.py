@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -13,11 +14,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers import SERVICE_PASSWORD, SERVICE_USER, RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TOKEN = "canary-token-that-must-never-be-logged"
 PATIENCE = 15.0
@@ -146,3 +151,46 @@ class ServiceProcess:
     def get(self, path: str) -> httpx.Response:
         """A request on a connection of its own, so that any worker may answer."""
         return self.apart.get(path)
+
+
+def total(text: str, name: str, **labels: str) -> float:
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Ask until it is so; there is no event to wait for on the far side of a network."""
+    limit = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def answer_to(service: ServiceProcess, parts: list[bytes]) -> bytes:
+    with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.005)  # so that they arrive one by one
+        except ConnectionError:
+            pass
+        return answer_on(connection)
+
+
+def answer_on(connection: socket.socket) -> bytes:
+    """One answer, with as much of a body as its head announces."""
+    answer = b""
+    while True:
+        head, end, body = answer.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        if end and len(body) >= (int(length[1]) if length else 0):
+            return answer
+        received = connection.recv(65536)
+        if not received:
+            return answer
+        answer += received

@@ -42,11 +42,13 @@ class Operator:
         assert done.exit_code == 0, done.output
         return msgspec.json.decode(done.stdout)
 
-    def create(self, user: str) -> Session:
+    def create(self, user: str, session_id: str | None = None) -> Session:
         async def work() -> Session:
             connection = service_connection(self.server)
             try:
-                return await RedisSessionRepository(connection, prefix="1-cli").create(NewSession(user_id=user))
+                return await RedisSessionRepository(connection, prefix="1-cli").create(
+                    NewSession(user_id=user, id=session_id)
+                )
             finally:
                 await connection.close()
 
@@ -105,8 +107,10 @@ def test_sessions_are_listed_shown_and_counted(operator: Operator) -> None:
     assert operator("sessions", "show", "unknown").exit_code == 3
 
 
-def test_a_session_ends_only_when_told(operator: Operator) -> None:
-    session = operator.create("alice")
+@pytest.mark.parametrize("session_id", ["plain", "-Q-h", "--json-"])
+def test_a_session_ends_only_when_told(operator: Operator, session_id: str) -> None:
+    session = operator.create("alice", session_id)
+    assert operator.json("sessions", "show", session.id)["id"] == session_id
     assert operator.json("sessions", "delete", session.id) == {"changed": True}
     assert operator.json("sessions", "stats")["active"] == 1
     assert operator.json("sessions", "delete", session.id, "--execute") == {"changed": True}

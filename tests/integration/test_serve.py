@@ -1,70 +1,23 @@
-"""`session-ops serve` as a process over a real Redis: socket, workers, signals, and what it says of itself."""
+"""`session-ops serve` as a process: socket, workers, signals, and wrong settings."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from session_ops.stores.library import load_library
-from session_ops.stores.redis import RedisSessionRepository
-from tests.conftest import administrator_connection, service_connection
-from tests.integration.service_process import PATIENCE, TOKEN, ServiceProcess
-from tests.servers import SERVICE_PASSWORD, RedisServer, free_port
+from tests.integration.service_process import PATIENCE, TOKEN, ServiceProcess, answer_on, total
+from tests.servers import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-async def prepare(server: RedisServer) -> None:
-    administrator = administrator_connection(server)
-    await administrator.call("FLUSHALL", change=True)
-    await load_library(administrator)
-    await administrator.close()
-    connection = service_connection(server)
-    await RedisSessionRepository(connection, prefix="1-serve").open_generation()
-    await connection.close()
-
-
-@pytest.fixture
-def ready_redis(redis_server: RedisServer) -> RedisServer:
-    """The Redis of the run with an open generation."""
-    asyncio.run(prepare(redis_server))
-    return redis_server
-
-
-@pytest.fixture
-def make_service(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
-    made: list[ServiceProcess] = []
-
-    def make(redis: RedisServer, **settings: str) -> ServiceProcess:
-        made.append(ServiceProcess(tmp_path / str(len(made)), redis, **settings))
-        return made[-1]
-
-    yield make
-    for service in made:
-        service.close()
-
-
-def total(text: str, name: str, **labels: str) -> float:
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    from collections.abc import Callable
 
 
 def test_two_workers_serve_one_inherited_socket_and_their_counts_are_summed(
@@ -182,95 +135,6 @@ def test_workers_do_not_outlive_their_parent(
         service.event("worker_stopped")
 
 
-def test_ready_follows_redis_down_and_up_again_and_no_request_hangs(
-    make_service: Callable[..., ServiceProcess], tmp_path: Path
-) -> None:
-    redis = RedisServer(tmp_path / "own").start()
-    try:
-        asyncio.run(prepare(redis))
-        service = make_service(redis, SESSION_WORKERS="2").start()
-        assert service.get("/readyz").status_code == 200
-        redis.kill()
-        until(lambda: service.get("/readyz").status_code == 503)
-        answer = service.get("/readyz").json()
-        assert answer["stores"]["redis"]["state"] == "down"
-        assert answer["reasons"][0].startswith("redis: ")
-        started = time.monotonic()
-        refused = service.get("/v1/sessions/abc")
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-        assert time.monotonic() - started < 2
-        assert total(service.get("/metrics").text, "session_ops_store_up", store="redis") == 0
-        assert service.get("/healthz").status_code == 200
-        redis.start()
-        until(lambda: service.get("/readyz").status_code == 200)
-        assert service.get("/v1/sessions/abc").status_code == 404
-    finally:
-        redis.stop()
-
-
-def test_it_starts_without_redis_and_says_that_it_is_not_ready(
-    make_service: Callable[..., ServiceProcess], tmp_path: Path
-) -> None:
-    redis = RedisServer(tmp_path / "never-started")
-    service = make_service(redis).start()
-    answer = service.get("/readyz")
-    assert answer.status_code == 503
-    assert f"127.0.0.1:{redis.port}" in answer.json()["reasons"][0]
-
-
-def test_a_legacy_database_is_reported_by_itself(
-    make_service: Callable[..., ServiceProcess], ready_redis: RedisServer, tmp_path: Path
-) -> None:
-    there = f"sqlite:///{tmp_path}/legacy.db"
-    gone = f"postgresql://u:hunter2@127.0.0.1:{free_port()}/d"
-    for url, state in ((there, "up"), (gone, "down")):
-        service = make_service(ready_redis, LEGACY_DATABASE_URL=url).start()
-        answer = service.get("/readyz")
-        assert answer.status_code == 200
-        assert answer.json()["stores"]["legacy"]["state"] == state
-        assert "hunter2" not in answer.text
-
-
-def test_what_is_no_http_and_what_is_too_long_is_a_problem_too(
-    make_service: Callable[..., ServiceProcess], ready_redis: RedisServer
-) -> None:
-    service = make_service(ready_redis, SESSION_HEADER_LIMIT="2048").start()
-    long = b"x-long: " + b"x" * 3000 + b"\r\n"
-    for request, status in (
-        (b"nonsense\r\n\r\n", b"400"),
-        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + long + b"\r\n", b"431"),
-        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"200"),
-    ):
-        assert answer_to(service, [request]).startswith(b"HTTP/1.1 " + status)
-    endless = [b"GET /healthz HTTP/1.1\r\n", *[b"x-a: " + b"y" * 500 + b"\r\n"] * 10]
-    refused = answer_to(service, endless)
-    assert refused.startswith(b"HTTP/1.1 431")
-    problem = json.loads(refused.partition(b"\r\n\r\n")[2])
-    assert problem["type"] == "urn:session-ops:problem:too-large"
-
-
-def test_a_large_body_is_no_large_head(make_service: Callable[..., ServiceProcess], ready_redis: RedisServer) -> None:
-    service = make_service(ready_redis, SESSION_HEADER_LIMIT="2048").start()
-    with service.client() as client:
-        for _ in range(2):
-            answer = client.post("/v1/sessions", json={"user_id": "u", "data": {"a": "x" * 50_000}})
-            assert answer.status_code == 201
-
-
-def test_nothing_secret_is_said(make_service: Callable[..., ServiceProcess], ready_redis: RedisServer) -> None:
-    service = make_service(ready_redis, SESSION_LOG_LEVEL="debug", SESSION_WORKERS="2").start()
-    with service.client() as client:
-        session = client.post("/v1/sessions", json={"user_id": "u", "agent_id": "a", "data": {"k": "private"}}).json()
-        client.delete(f"/v1/sessions/{session['id']}")
-        client.post("/v1/sessions", content=b"{", headers={"content-type": "application/json"})
-    pids = [service.pid, *service.workers()]
-    command_lines = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
-    assert service.stop() == 0
-    said = "".join(service.lines) + command_lines.decode()
-    for secret in (TOKEN, SERVICE_PASSWORD, session["id"], "private"):
-        assert secret not in said
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize(
     ("setting", "value"), [("SESSION_TOKENS", "[{}]"), ("SESSION_AGENT_MANAGER", "mine"), ("SESSION_TTL", "x")]
@@ -302,64 +166,3 @@ def test_an_address_in_use_ends_the_start_with_2(
     )
     assert done.returncode == 2
     assert done.stderr.startswith(f"session-ops: SESSION_LISTEN: cannot listen on 127.0.0.1:{service.port}: ")
-
-
-def test_embedded_serves_with_a_redis_of_its_own_and_keeps_its_sessions(tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "REDIS_DATA_DIR": str(tmp_path / "data"), "PYTHONUNBUFFERED": "1"}
-    ids = []
-    for _ in range(2):
-        address = f"127.0.0.1:{free_port()}"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "session_ops.cli", "serve", "--embedded"],
-            env={**environment, "SESSION_LISTEN": address},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        token = process.stdout.readline().removeprefix("token: ").strip()
-        assert json.loads(process.stderr.readline())["event"] == "worker_started"
-        headers = {"authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=f"http://{address}", headers=headers, timeout=PATIENCE) as client:
-            client.post("/v1/sessions", json={"user_id": "u"})
-            ids.append({session["id"] for session in client.get("/v1/sessions").json()["sessions"]})
-        process.terminate()
-        process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0
-    assert (len(ids[0]), len(ids[1])) == (1, 2)
-    assert ids[0] < ids[1]
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Ask until it is so; there is no event to wait for on the far side of a network."""
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
-def answer_to(service: ServiceProcess, parts: list[bytes]) -> bytes:
-    with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            for part in parts:
-                connection.sendall(part)
-                time.sleep(0.005)  # so that they arrive one by one
-        except ConnectionError:
-            pass
-        return answer_on(connection)
-
-
-def answer_on(connection: socket.socket) -> bytes:
-    """One answer, with as much of a body as its head announces."""
-    answer = b""
-    while True:
-        head, end, body = answer.partition(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head)
-        if end and len(body) >= (int(length[1]) if length else 0):
-            return answer
-        received = connection.recv(65536)
-        if not received:
-            return answer
-        answer += received

@@ -21,7 +21,9 @@ JSON = st.recursive(
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     lambda children: (
         st.lists(children, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), children, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), children, max_size=4
+        )
     ),
     max_leaves=12,
 )
@@ -42,7 +44,8 @@ def test_ids_that_frameworks_draw_pass(session_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "session_id", ["", ".", "..", ".a", "a/b", "a:b", "a b", "a\n", "\n", "a\0", "é", "*?[", "{0}", "0" * 129, "%00", None, 1]
+    "session_id",
+    ["", ".", "..", ".a", "a/b", "a:b", "a b", "a\n", "\n", "a\0", "é", "*?[", "{0}", "0" * 129, "%00", None, 1],
 )
 def test_hostile_ids_do_not(session_id: Any) -> None:
     assert not is_id(session_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,9 +12,6 @@ from session_ops import shared_values
 from session_ops.exposition import render
 from session_ops.metrics import BUCKETS, METRICS, Metrics
 from session_ops.shared_values import SharedValues
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RUNS = "session_ops_cleanup_runs_total"
 LATENCY = "session_ops_http_request_duration_seconds"
@@ -89,3 +86,11 @@ def test_label_values_may_hold_anything(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path, "a")
     metrics.histogram(LATENCY, 'G"\n', "ü/{x}", "200").observe(1)
     assert any('G"\n' in dict(labels).values() for _, labels in parsed(render(metrics)))
+
+
+def test_the_guide_lists_every_metric_as_it_is() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        assert f"| `{metric.name}` | {metric.kind} | {labels} | {metric.scope} | {metric.meaning} |" in guide
+    assert guide.count("\n| `session_ops_") == len(METRICS)

@@ -186,6 +186,19 @@ async def test_cleanup_leaves_it_to_the_host_that_leads(repository: FakeReposito
     assert "clean" not in repository.calls
 
 
+async def test_a_deletion_is_told_also_by_a_host_that_does_not_lead(
+    repository: FakeRepository, manager: Manager
+) -> None:
+    async def leads() -> bool:
+        return False
+
+    async with SessionService(repository, agent_manager=manager, leads_cleanup=leads) as service:
+        session = await service.create(NewSession(user_id="u"))
+        await service.delete(session.id)
+        await heard(manager)
+    assert [end.id for end in manager.released] == [session.id]
+
+
 async def test_cleanup_survives_a_store_that_is_down(repository: FakeRepository, manager: Manager) -> None:
     async with SessionService(repository, agent_manager=manager, cleanup_interval=0.001) as service:
         session = await service.create(NewSession(user_id="u"))

@@ -54,7 +54,7 @@ def test_a_value_knows_that_it_came_from_the_environment() -> None:
         ({"SESSION_LOG_LEVEL": "loud"}, "SESSION_LOG_LEVEL: must be one of debug, info, warning, error, not 'loud'"),
         ({"SESSION_PARTITIONS": "16"}, "SESSION_PARTITIONS: must be 1 or 256, not 16"),
         ({"SESSION_MAX_LIFETIME": "60"}, "SESSION_MAX_LIFETIME: must be 0 or at least SESSION_TTL"),
-        ({"SESSION_GENERATION_PREFIX": "a b"}, "SESSION_GENERATION_PREFIX: "),
+        ({"SESSION_GENERATION_PREFIX": "1.a"}, "SESSION_GENERATION_PREFIX: "),
         ({"REDIS_TLS_CERT_FILE": "/c"}, "REDIS_TLS_KEY_FILE: missing beside REDIS_TLS_CERT_FILE"),
         ({"REDIS_PASSWORD": "a", "REDIS_PASSWORD_FILE": "/b"}, "REDIS_PASSWORD: given twice"),
         ({"REDIS_PASSWORD_FILE": "/nowhere"}, "REDIS_PASSWORD_FILE: cannot read /nowhere: No such file"),

@@ -18,9 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from session_ops import api
-from session_ops.stores.library import load_library
-from session_ops.stores.redis import RedisSessionRepository
-from tests.conftest import administrator_connection, service_connection
+from tests.integration.conftest import prepare
 from tests.integration.service_process import TOKEN, ServiceProcess
 
 if TYPE_CHECKING:
@@ -31,16 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    async def prepare() -> None:
-        administrator = administrator_connection(redis_server)
-        await administrator.call("FLUSHALL", change=True)
-        await load_library(administrator)
-        await administrator.close()
-        connection = service_connection(redis_server)
-        await RedisSessionRepository(connection, prefix="1-serve").open_generation()
-        await connection.close()
-
-    asyncio.run(prepare())
+    asyncio.run(prepare(redis_server))
     service = ServiceProcess(tmp_path_factory.mktemp("service"), redis_server).start()
     yield service
     service.stop()
@@ -67,7 +56,7 @@ schema = schemathesis.openapi.from_path(Path(api.__file__).with_name("openapi.ya
 
 @schema.parametrize()
 @settings(
-    max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=30, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
 )
 def test_every_answer_is_one_that_the_contract_names(case: schemathesis.Case[Any], service: ServiceProcess) -> None:
     case.call_and_validate(base_url=service.url, timeout=10)
@@ -78,7 +67,7 @@ live = schema.include(path_regex=r"\{session_id\}")
 
 @live.parametrize()
 @settings(
-    max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=20, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
 )
 def test_every_answer_about_a_live_session_is_one_that_the_contract_names(
     case: schemathesis.Case[Any], service: ServiceProcess

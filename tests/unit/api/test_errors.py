@@ -87,6 +87,16 @@ async def test_a_body_without_a_length_is_limited_too(client: httpx.AsyncClient)
     assert problem(answer) == (413, "too-large")
 
 
+async def test_a_body_that_is_announced_too_long_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"{"  # the framework takes the first piece by itself
+        raise AssertionError("it was read")
+
+    headers = {"content-type": "application/json", "content-length": str(BODY_LIMIT + 1)}
+    answer = await client.post("/v1/sessions", content=endless(), headers=headers)
+    assert problem(answer) == (413, "too-large")
+
+
 async def test_a_session_beyond_its_size_is_too_large(client: httpx.AsyncClient, repository: FakeRepository) -> None:
     repository.limits = msgspec.structs.replace(repository.limits, size=100)
     answer = await client.post("/v1/sessions", json={"user_id": "u", "data": {"a": "x" * 200}})

@@ -13,7 +13,7 @@ NOTHING_HAPPENED = {
     "LOST no generation key": "generation lost",
     "OOM allow-oom flag is not set on the function, can not run it when used memory > 'maxmemory'": "out of memory",
     "NOREPLICAS Not enough good replicas to write.": "too few replicas",
-    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.": "cannot persist",
+    "MISCONF Redis is configured to save RDB snapshots, but cannot persist.": "cannot persist",
     "LOADING Redis is loading the dataset in memory": "loading",
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": "replica without its primary",
     "NOPERM User x has no permissions to run the 'fcall' command": "not permitted",
