@@ -126,7 +126,7 @@ def encode_attributes(data: Mapping[str, Any], limits: Limits) -> tuple[list[byt
 def _encode_name(name: str) -> bytes:
     if type(name) is not str or not 1 <= len(name) <= _MAXIMUM_NAME or not name.isprintable() or not _UNQUOTED(name):
         raise InvalidSessionError(
-            f"data: an attribute's name is 1 to {_MAXIMUM_NAME} printable characters, quotation mark and backslash excepted"
+            f"data: an attribute's name is 1 to {_MAXIMUM_NAME} printable characters, not \" or \\"
         )
     return name.encode()
 

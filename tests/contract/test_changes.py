@@ -119,7 +119,8 @@ async def test_values_come_back_as_they_were(repository: SessionRepository, valu
 @pytest.mark.parametrize(
     "data",
     [
-        {"": 1}, {"a\0": 1}, {"a\n": 1}, {"x" * 129: 1}, {"a": "\0"}, {"a": ["b\0"]}, {"a": {"\0": 1}},
+        {"": 1}, {'a"': 1}, {"a\\": 1}, {"a\0": 1}, {"a\n": 1}, {"x" * 129: 1}, {"a": "\0"}, {"a": ["b\0"]},
+        {"a": {"\0": 1}},
         {"a": 2**63}, {"a": [-(2**64)]}, {"a": float("nan")}, {"a": [float("inf")]}, {"a": (1,)}, {"a": {1: 2}},
         {"a": b"bytes"}, {"a": "\ud800"}, {"a": object()},
     ],

@@ -59,7 +59,8 @@ class ProcessWatch(threading.Thread):
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return  # it has ended, or it hides itself even from us
         name = arguments.split(b"\0", 1)[0].decode(errors="replace")
-        if self.word in arguments:
-            self.found.add(f"arguments of {name}")
-        if self.word in environment:
-            self.found.add(f"environment of {name}")
+        for place, text in (("arguments", arguments), ("environment", environment)):
+            before, word, _ = text.partition(self.word)
+            if word:
+                # What stands before a secret tells where it came from, and is none itself.
+                self.found.add(f"{place} of {name}: {before[-60:].decode(errors='replace')!r}")

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import testinfra
-from testinfra.host import Host
-
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = "inventory/lab"
 STATE = ROOT / ".lab" / os.environ.get("SESSION_OPS_LAB", "main")
@@ -82,19 +79,14 @@ def host_suite(*files: str, host: str | None = None) -> Run:
     )
 
 
-def on(name: str) -> Host:
-    """A host of the lab, for commands."""
-    return testinfra.get_host(f"ansible://{name}?ansible_inventory={ROOT / INVENTORY}&sudo=true")
-
-
 def container(name: str) -> str:
-    """The podman container that is a host, for what must be done while SSH or Python is away."""
+    """The podman container that is a host."""
     lab = json.loads((STATE / "lab.json").read_text())
     return f"lab-{lab['id']}-{name}"
 
 
 def inside(name: str, script: str) -> str:
-    """Run a shell script on a host past SSH; an error is the test's."""
+    """Run a shell script on a host, past SSH and Python, which a test may have taken away."""
     elevate = [] if os.geteuid() == 0 else ["sudo", "-n"]
     result = subprocess.run(
         [*elevate, "podman", "exec", container(name), "sh", "-c", script], capture_output=True, text=True, check=True

@@ -18,10 +18,9 @@ MAXMEMORY = redis_value("256mb")
 def spoilt(request: pytest.FixtureRequest) -> Iterator[Spoil]:
     """Spoil the host, and heal it whatever the test finds."""
     spoil: Spoil = request.param
-    host = lab.on(spoil.host)
-    host.check_output(spoil.spoil)
+    lab.inside(spoil.host, spoil.spoil)
     yield spoil
-    host.check_output(spoil.heal.replace("{redis_maxmemory}", MAXMEMORY))
+    lab.inside(spoil.host, spoil.heal.replace("{redis_maxmemory}", MAXMEMORY))
 
 
 @pytest.mark.parametrize("spoilt", SPOILS, ids=[spoil.name for spoil in SPOILS], indirect=True)
@@ -34,12 +33,11 @@ def test_the_host_suite_sees_that(spoilt: Spoil) -> None:
 
 
 def test_a_failure_prints_the_journal_of_its_host() -> None:
-    host = lab.on("app1")
-    host.check_output("systemctl stop session-service.socket session-service.service")
+    lab.inside("app1", "systemctl stop session-service.socket session-service.service")
     try:
         run = lab.host_suite("test_every_host.py", host="app1")
     finally:
-        host.check_output("systemctl start session-service.socket session-service.service")
+        lab.inside("app1", "systemctl start session-service.socket session-service.service")
     assert "journal of app1" in run.output, run.output[-3000:]
     assert "session-service.service: Deactivated successfully" in run.output, run.output[-3000:]
 

@@ -37,6 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    """Say it in one line when there is no host to verify."""
+    runner = AnsibleRunner.get_runner(session.config.getoption("ansible_inventory"))
+    if not runner.inventory["_meta"].get("hostvars"):
+        raise pytest.UsageError("the inventory has no hosts: give --ansible-inventory, or make the lab with `make lab`")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the hosts that `--hosts-limit` does not name."""
     limit = config.getoption("hosts_limit")

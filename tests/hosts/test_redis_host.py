@@ -80,11 +80,14 @@ def test_redis_has_just_the_users_of_the_inventory(expected: Expectations, answe
     assert set(answers["users"]) == wanted, "users of Redis; see `ACL LIST`"
 
 
-def test_the_default_user_is_off_and_may_nothing(answers: dict[str, Any]) -> None:
+def test_nobody_can_log_in_as_the_default_user_whose_rights_replay_the_aof(answers: dict[str, Any]) -> None:
     default = answers["default"]
     assert "off" in default["flags"], f"the default user is {default['flags']}"
     assert "nopass" not in default["flags"], "the default user needs no password"
-    assert default["commands"] == "-@all", f"the default user may {default['commands']}"
+    assert not default["passwords"], "the default user has a password"
+    # Redis replays its AOF with this user's rights: with less, a restart drops every transaction in the file.
+    assert default["commands"] == "+@all", f"the AOF is replayed with {default['commands']}: a restart loses writes"
+    assert default["keys"] == "~*", f"the AOF is replayed with the keys {default['keys']}: a restart loses writes"
 
 
 def test_the_service_user_has_just_its_rules(expected: Expectations, answers: dict[str, Any]) -> None:

@@ -75,7 +75,9 @@ problem:
   type: str
 """
 
-_OFF = parse("default", ["off", "resetpass", "-@all"])
+# Nobody can log in as it. It keeps its rights because Redis (7.0.15, measured) replays its AOF with them: without them a
+# restart silently drops every transaction in the file, and a function that writes two keys is one.
+_OFF = parse("default", ["off", "resetpass", "~*", "&*", "+@all"])
 
 
 def wanted_users(items: list[dict[str, Any]]) -> dict[str, User]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.session_configuration import SERVED, generation_prefix, served_generation
 from ansible.module_utils.session_releases import Releases
 from ansible.module_utils.session_transaction import Transaction, Wanted
-from ansible.module_utils.session_units import SERVICE, ask_ready, journal, reasons, show_unit, wait_ready
+from ansible.module_utils.session_units import (
+    SERVICE,
+    ask_ready,
+    journal,
+    reasons,
+    refused_credentials,
+    show_unit,
+    wait_ready,
+)
 
 DOCUMENTATION = r"""
 module: session_readiness
@@ -41,6 +50,10 @@ options:
     description: How many releases to keep.
     type: int
     default: 3
+  redis_user:
+    description: The service's user in Redis, named when its credentials are refused.
+    type: str
+    default: ""
 author: session-ops
 """
 EXAMPLES = r"""
@@ -62,6 +75,13 @@ removed:
 """
 
 
+def _user(answer: dict[str, Any], user: str) -> str:
+    """Name the user whose credentials Redis refused, or nothing where it refused none."""
+    if not user or not refused_credentials(answer):
+        return ""
+    return f"Redis refused its user {user}: session_service_redis_password must be that user's password in Redis\n"
+
+
 def main() -> None:
     """Run the module."""
     spec: dict[str, Any] = {
@@ -70,15 +90,18 @@ def main() -> None:
         "url": {"type": "str", "required": True},
         "timeout": {"type": "int", "default": 30},
         "keep": {"type": "int", "default": 3},
+        "redis_user": {"type": "str", "default": ""},
     }
     module = AnsibleModule(spec, supports_check_mode=True)
     url, timeout = module.params["url"], module.params["timeout"]
     releases = Releases(Path(module.params["root"]))
+    began = time.monotonic()
     # Nothing was started in check mode, so there is nothing to wait for.
     answer = ask_ready(url, 3.0) if module.check_mode else wait_ready(url, timeout)
     if not answer.get("ready") and not module.check_mode:
         module.fail_json(
-            msg=f"{url}/readyz is not ready after {timeout} s: {reasons(answer)}\n"
+            msg=f"{url}/readyz is not ready after {time.monotonic() - began:.0f} s: {reasons(answer)}\n"
+            f"{_user(answer, module.params['redis_user'])}"
             f"{SERVICE} is {show_unit(SERVICE).state}; its last journal lines:\n{journal()}\n"
             "next step: put right what the reason or the journal names, then run the playbook again",
             readyz=answer,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICE = "session-service.service"
+
+SURE = 2.0
+"""Seconds for which credentials must be refused before the wait for readiness is given up."""
 SOCKET = "session-service.socket"
 
 
@@ -77,15 +80,26 @@ def wait_ready(url: str, timeout: float) -> dict[str, Any]:
     """Ask `/readyz` until it is ready or `timeout` seconds are over; answers the last answer.
 
     The service has no event for this (READY=1 says that it listens, not that its store answers), so it is asked.
+    Refused credentials end the wait after SURE seconds: Redis has its users before the service starts, so waiting on
+    would only delay the refusal.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     pause = 0.05
     while True:
         answer = ask_ready(url, max(0.5, min(3.0, deadline - time.monotonic())))
         if answer.get("ready") or time.monotonic() >= deadline:
             return answer
+        if refused_credentials(answer) and time.monotonic() >= began + SURE:
+            return answer
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
+
+
+def refused_credentials(answer: dict[str, Any]) -> bool:
+    """Whether Redis has refused the service's user or its password."""
+    redis = answer.get("stores", {}).get("redis", {})
+    return redis.get("reason") in ("wrong password", "password required", "not permitted")
 
 
 def reasons(answer: dict[str, Any]) -> str:

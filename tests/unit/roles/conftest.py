@@ -78,7 +78,7 @@ class PrivateRedis:
         self.password_file = folder / "administrator.password"
         self.configuration = folder / "redis.conf"
         self.password_file.write_text(PASSWORD + "\n")
-        self.aclfile.write_text(f"user default off -@all\nuser {ADMINISTRATOR} on >{PASSWORD} ~* &* +@all\n")
+        self.aclfile.write_text(f"user default off ~* &* +@all\nuser {ADMINISTRATOR} on >{PASSWORD} ~* &* +@all\n")
         self.configuration.write_text(
             f"# first line\nport 0\nunixsocket {self.socket}\naclfile {self.aclfile}\ndir {folder}\ndatabases 1\n"
             'maxmemory 100mb\nsave ""\n'

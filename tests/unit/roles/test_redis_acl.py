@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from session_ops.stores.acl import DEFAULT_ACL
+
 from .conftest import ADMINISTRATOR, PrivateRedis, Runner, load_client
 
 MODULE = "roles/redis/library/redis_acl.py"
@@ -35,6 +37,15 @@ def test_a_user_is_made_live_and_kept_and_the_second_run_changes_nothing(
     assert private_redis.call("GET", "session:1", user="service", password="one") is None
     assert "user service on" in private_redis.aclfile.read_text()
     assert have(service())["changed"] is False
+
+
+def test_the_default_user_has_the_rights_with_which_redis_replays_its_aof(
+    have: Any, private_redis: PrivateRedis
+) -> None:
+    private_redis.call("ACL", "SETUSER", "default", "-@all")
+    assert have()["users"] == ["default"]
+    line = next(line for line in private_redis.call("ACL", "LIST") if line.startswith("user default "))
+    assert set(DEFAULT_ACL.split()) - {"resetpass"} <= set(line.split())
 
 
 def test_users_nobody_wants_are_removed(have: Any, private_redis: PrivateRedis) -> None:
@@ -80,7 +91,7 @@ def test_a_rotation_cut_short_before_the_file_was_written_is_finished(have: Any,
 
 def test_an_acl_file_that_lost_a_user_is_saved_again(have: Any, private_redis: PrivateRedis) -> None:
     have(service())
-    private_redis.aclfile.write_text("user default off -@all\n")
+    private_redis.aclfile.write_text("user default off ~* &* +@all\n")
     assert have(service())["changed"] is True
     assert "user service on" in private_redis.aclfile.read_text()
 

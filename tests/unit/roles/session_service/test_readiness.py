@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ def places(tmp_path: Path) -> dict[str, Path]:
 def test_it_waits_until_the_service_is_ready(service: Service) -> None:
     service.answers = [DOWN, DOWN, READY]
     assert wait_ready(service.url, 10)["ready"]
+
+
+def test_refused_credentials_end_the_wait_early(service: Service) -> None:
+    service.answers = [b'{"ready": false, "stores": {"redis": {"state": "down", "reason": "wrong password"}}}']
+    began = time.monotonic()
+    answer = wait_ready(service.url, 30)
+    assert not answer["ready"]
+    assert time.monotonic() - began < 5
 
 
 def test_an_answer_that_is_no_json_is_not_ready(service: Service) -> None:
