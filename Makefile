@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-integration test-fleet test-fleet-slow \
-        wheelhouse bench-rollout lock reference
+        wheelhouse bench-rollout bench-store lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -66,6 +66,10 @@ bench-rollout: ## Time first rollout, second run and verification on a lab of it
 	@scripts/bootstrap test
 	@scripts/wheelhouse
 	@python -m tests.bench.rollout $(ARGS)
+
+bench-store: ## The repository on Redis against bare commands and redis-py, in pairs: out/bench-store.json
+	@scripts/bootstrap test
+	@python -m tests.bench.store $(ARGS)
 
 lock: ## Renew the lock files from requirements/*.in
 	@scripts/bootstrap venv

@@ -75,8 +75,8 @@ problem:
   type: str
 """
 
-# Nobody can log in as it. It keeps its rights because Redis (7.0.15, measured) replays its AOF with them: without them a
-# restart silently drops every transaction in the file, and a function that writes two keys is one.
+# Nobody can log in as it. It keeps its rights because Redis (7.0.15, measured) replays its AOF with them: without them
+# a restart silently drops every transaction in the file, and a function that writes two keys is one.
 _OFF = parse("default", ["off", "resetpass", "~*", "&*", "+@all"])
 
 
