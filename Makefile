@@ -7,7 +7,8 @@ SHELL := /bin/bash
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-export PYTHONDONTWRITEBYTECODE := 1
+# Compiled modules save every playbook and test run seconds.
+unexport PYTHONDONTWRITEBYTECODE
 unexport ANSIBLE_INVENTORY
 PLAY := ansible-playbook
 ARGS ?=
