@@ -95,8 +95,17 @@ SPOILS = [
         file=REDIS,
         spoil=ADMINISTRATOR + "redis ACL SETUSER default on",
         heal=ADMINISTRATOR + "redis ACL SETUSER default off",
-        caught_by="test_the_default_user_is_off_and_may_nothing",
+        caught_by="test_nobody_can_log_in_as_the_default_user",
         naming="the default user is",
+    ),
+    Spoil(
+        name="the user that replays the AOF has lost its rights",
+        host="redis1",
+        file=REDIS,
+        spoil=ADMINISTRATOR + "redis ACL SETUSER default -@all",
+        heal=ADMINISTRATOR + "redis ACL SETUSER default +@all",
+        caught_by="test_nobody_can_log_in_as_the_default_user",
+        naming="a restart loses writes",
     ),
     Spoil(
         name="the service user may list all keys",
