@@ -79,6 +79,7 @@ def main() -> int:
             measured["verify"].append(play("verify.yml")[0])
             for role, spent in roles.items():
                 shares[role].append(100 * spent / sum(roles.values()))
+            print({name: round(values[-1], 2) for name, values in measured.items()}, file=sys.stderr, flush=True)
     finally:
         play("lab/destroy.yml")
     figures = [
