@@ -134,12 +134,20 @@ class Schema:
 
     def create(self, connection: Connection) -> None:
         """Make whatever of the tables is missing. Repeatable, and safe to run on several hosts at once."""
-        insert: Any = insert_sqlite
-        if connection.dialect.name == "postgresql":
-            insert = insert_postgresql
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+        lock_schema(connection)
         self.metadata.create_all(connection)
         rows = [{"name": name, "value": 0} for name in COUNTERS]
-        connection.execute(insert(self.counters).values(rows).on_conflict_do_nothing())
+        connection.execute(insert_into(connection, self.counters).values(rows).on_conflict_do_nothing())
+
+
+def lock_schema(connection: Connection) -> None:
+    """Until the transaction ends nobody else makes tables of ours; it may take its time."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+
+
+def insert_into(connection: Connection, table: Table) -> Any:
+    """The database's own INSERT, which knows ON CONFLICT."""
+    return insert_postgresql(table) if connection.dialect.name == "postgresql" else insert_sqlite(table)
