@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from session_ops.errors import StoreUnavailableError
+from session_ops.stores.library import LIBRARY
 from session_ops.stores.state import NO_PREFIX
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Functions:
 
     async def read(self, names: Names, function: str, *arguments: Argument) -> Any:
         """Call a function that only reads, in one partition."""
-        return await self._connection.call("FCALL_RO", f"session_v1_{function}", 1, names.generation, *arguments)
+        return await self._connection.call("FCALL_RO", f"{LIBRARY}_{function}", 1, names.generation, *arguments)
 
     async def read_everywhere(self, function: str, *arguments: Argument) -> list[Any]:
         """Call a function that only reads, in all partitions at once."""
@@ -41,10 +42,10 @@ class Functions:
 
     async def change(self, names: Names, function: str, *arguments: Argument, keys: Sequence[bytes] = ()) -> Any:
         """Call a function that writes, in one partition."""
-        command: tuple[Argument, ...] = (f"session_v1_{function}", 1 + len(keys), names.generation, *keys, *arguments)
+        command: tuple[Argument, ...] = (f"{LIBRARY}_{function}", 1 + len(keys), names.generation, *keys, *arguments)
         return await self._connection.call("FCALL", *command, change=True)
 
     async def open(self) -> bool:
         """Open the generation in every partition; whether this call did."""
         keys = [names.generation for names in self.partitions]
-        return bool(await self._connection.call("FCALL", "session_v1_open", len(keys), *keys, change=True))
+        return bool(await self._connection.call("FCALL", f"{LIBRARY}_open", len(keys), *keys, change=True))

@@ -30,6 +30,7 @@ from session_ops.stores.answers import NOT_FOUND, Revisions, accepted, expected,
 from session_ops.stores.ends import Ends
 from session_ops.stores.functions import Functions
 from session_ops.stores.layout import Names, partition_of, with_data
+from session_ops.stores.library import LIBRARY
 from session_ops.stores.lists import Lists, Query
 from session_ops.stores.replies import NOT_EMPTY, understood, unexpected
 from session_ops.stores.sliding import Sliding
@@ -83,7 +84,7 @@ class RedisSessionRepository:
         clock = Clock()
 
         def changes(function: str, settings: tuple[int, ...], *, read_back: bool = False) -> Changes:
-            return Changes(connection, f"session_v1_{function}", names, settings, clock, read_back=read_back)
+            return Changes(connection, f"{LIBRARY}_{function}", names, settings, clock, read_back=read_back)
 
         self._reads = Reads(connection, names, clock)
         self._creates = changes("create", header)

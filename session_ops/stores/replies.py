@@ -10,6 +10,7 @@ import hiredis
 import msgspec
 
 from session_ops.errors import CorruptSessionError, OutcomeUnknownError, StoreUnavailableError
+from session_ops.stores.library import LIBRARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ MALFORMED = (TypeError, ValueError, LookupError, AttributeError, struct.error, m
 pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)
 """Pack one command for the wire. (The annotation that hiredis ships allows commands of one word only.)"""
 
-NO_LIBRARY: Final = "no functions library session_v1"
+NO_LIBRARY: Final = f"no functions library {LIBRARY}"
 LOST: Final = "generation lost"
 NOT_PRIMARY: Final = "not the primary"
 NOT_EMPTY: Final = "not empty"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from session_ops.errors import StoreUnavailableError
 from session_ops.records import StoreState
 from session_ops.stores.layout import Names
+from session_ops.stores.library import LIBRARY
 from session_ops.stores.replies import LOST, NO_LIBRARY, unexpected
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ async def describe(connection: Connection, prefix: str | None) -> StoreState:
     generation = Names(prefix or "none", 0).generation
     started = time.monotonic()
     commands: list[tuple[Argument, ...]] = [
-        ("FCALL_RO", "session_v1_guard", 1, generation),
+        ("FCALL_RO", f"{LIBRARY}_guard", 1, generation),
         ("INFO",),
         ("DBSIZE",),
     ]

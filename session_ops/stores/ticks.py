@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from session_ops.errors import SessionOpsError
 from session_ops.stores.layout import Names, unpack_session
+from session_ops.stores.library import LIBRARY
 from session_ops.stores.link import Exchange
 from session_ops.stores.replies import checked, is_error, pack, refusal
 
@@ -53,7 +54,7 @@ class Reads:
     def __init__(self, connection: Connection, names: Sequence[Names], clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
-        self._guards = [pack((b"FCALL_RO", b"session_v1_guard", 1, name.generation)) for name in names]
+        self._guards = [pack((b"FCALL_RO", f"{LIBRARY}_guard", 1, name.generation)) for name in names]
         self._prefixes = [name.session.decode() for name in names]
         self._waiting: dict[int, list[tuple[str, asyncio.Future[Session | None]]]] = {}
 

@@ -10,6 +10,7 @@ import pytest
 
 from session_ops.stores.acl import SERVICE_ACL
 from session_ops.stores.connection import Connection
+from session_ops.stores.library import LIBRARY
 from session_ops.stores.redis import RedisSessionRepository
 from session_ops.stores.replies import pack
 from tests.exercise import Outcomes, exercise
@@ -97,7 +98,7 @@ async def test_every_other_command_is_refused(redis_server: RedisServer, adminis
     [
         ("GET", "other"), ("HGETALL", "session"), ("SET", "sessio:x", "1"), ("HSET", "other:session:1", "f", "v"),
         ("DEL", "session:1", "other"), ("ZADD", "*", "1", "x"), ("EVAL", "return 1", "0"), ("KEYS", "*"), ("SCAN", "0"),
-        ("CONFIG", "GET", "*"), ("FLUSHALL",), ("FLUSHDB",), ("FUNCTION", "DELETE", "session_v1"), ("SHUTDOWN",),
+        ("CONFIG", "GET", "*"), ("FLUSHALL",), ("FLUSHDB",), ("FUNCTION", "DELETE", LIBRARY), ("SHUTDOWN",),
         ("FUNCTION", "LOAD", "#!lua name=x"), ("ACL", "LIST"), ("CLIENT", "LIST"), ("CLIENT", "KILL", "ID", "1"),
         ("DEBUG", "SLEEP", "0"), ("PUBLISH", "x", "y"), ("SUBSCRIBE", "x"), ("MONITOR",), ("REPLICAOF", "no", "one"),
     ],
@@ -111,7 +112,7 @@ async def test_what_an_intruder_would_try_is_refused(
 async def test_a_function_reaches_no_key_outside_the_service(
     redis_server: RedisServer, administrator: Connection
 ) -> None:
-    answer = await RawClient(redis_server).ask("FCALL_RO", "session_v1_guard", "1", "other:x:{0}")
+    answer = await RawClient(redis_server).ask("FCALL_RO", f"{LIBRARY}_guard", "1", "other:x:{0}")
 
     assert answer.startswith("NOPERM")
 

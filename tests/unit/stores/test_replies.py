@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from session_ops.errors import OutcomeUnknownError, StoreUnavailableError
+from session_ops.stores.library import LIBRARY
 from session_ops.stores.replies import ReplyError, refusal
 
 NOTHING_HAPPENED = {
@@ -19,7 +20,7 @@ NOTHING_HAPPENED = {
     "NOPERM User x has no permissions to run the 'fcall' command": "not permitted",
     "NOAUTH Authentication required.": "password required",
     "WRONGPASS invalid username-password pair or user is disabled.": "wrong password",
-    "ERR Function not found": "no functions library session_v1",
+    "ERR Function not found": f"no functions library {LIBRARY}",
     "EXECABORT Transaction discarded because of previous errors.": "transaction refused",
 }
 
