@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-integration test-fleet test-fleet-slow \
-        wheelhouse bench-rollout bench-store lock reference
+.PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-integration test-fleet \
+        test-fleet-slow model model-deep wheelhouse bench-rollout bench-store lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -39,9 +39,9 @@ wheelhouse: ## Build the release that the hosts install
 	@scripts/bootstrap venv
 	@scripts/wheelhouse
 
-test: ## Lint, unit, integration and fleet tests, on a lab of their own
+test: ## Lint, unit, protocol, integration and fleet tests, on a lab of their own
 	@scripts/bootstrap test
-	@$(MAKE) --no-print-directory lint test-unit test-integration test-fleet
+	@$(MAKE) --no-print-directory lint test-unit test-protocol test-integration test-fleet
 
 lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, role documentation
 	@scripts/bootstrap venv
@@ -50,6 +50,10 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, role documentation
 test-unit: ## Tests that need nothing but Python and a private Redis
 	@scripts/bootstrap test
 	@pytest tests/unit $(ARGS)
+
+test-protocol: ## The ownership protocol's model in its default bounds, and every guard taken away
+	@scripts/bootstrap test
+	@pytest tests/protocol $(ARGS)
 
 test-integration: ## Tests with real servers on loopback
 	@scripts/bootstrap test
@@ -62,6 +66,14 @@ test-fleet: wheelhouse ## Molecule and the fleet tests, on the lab `test` (destr
 test-fleet-slow: wheelhouse ## The fleet tests that take minutes each
 	@scripts/bootstrap test
 	@scripts/test-fleet -m slow
+
+model: ## Search the ownership protocol's default scenarios, and print a counterexample for every guard taken away
+	@scripts/bootstrap venv
+	@python -m tests.protocol $(ARGS)
+
+model-deep: ## The larger scenarios as well, half an hour on two cores
+	@scripts/bootstrap venv
+	@python -m tests.protocol --deep $(ARGS)
 
 bench-rollout: ## Time first rollout, second run and verification on a lab of its own: out/bench-rollout.json
 	@scripts/bootstrap test
