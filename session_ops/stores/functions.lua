@@ -640,29 +640,28 @@ local function lead(keys, args)
   return {c.mode, c.now, 1}
 end
 
--- open. KEYS: the generation keys of all partitions. Opens the generation in mode final, never over other data.
+-- open. KEYS[1]: the generation key of one partition. ARGV: how many partitions this server was asked to open before it.
+-- Opens the generation in mode final, never over other data: those partitions' keys are all that may be there.
 -- Answers 1 when it was opened by this call, 0 when it was open.
-local function open(keys)
+local function open(keys, args)
+  local before = is_count(args[1])
+  if #keys ~= 1 or not find(keys[1], '^generation:') or not before then
+    return redis.error_reply(BAD_ARGUMENTS)
+  end
   if not find(call('INFO', 'replication'), 'role:master', 1, true) then
     return redis.error_reply('WRONGSERVER not a primary')
   end
-  local there = 0
-  for _, key in ipairs(keys) do
-    local mode = call('GET', key)
-    if mode and mode ~= 'final' then
-      return redis.error_reply('MODE the generation is in mode ' .. mode)
-    end
-    there = there + (mode and 1 or 0)
+  local mode = call('GET', keys[1])
+  if mode and mode ~= 'final' then
+    return redis.error_reply('MODE the generation is in mode ' .. mode)
   end
-  if there == #keys then
+  if mode then
     return 0
   end
-  if call('DBSIZE') ~= there then
+  if call('DBSIZE') ~= before then
     return redis.error_reply('NOTEMPTY this Redis holds other data')
   end
-  for _, key in ipairs(keys) do
-    call('SET', key, 'final')
-  end
+  call('SET', keys[1], 'final')
   return 1
 end
 
