@@ -12,7 +12,14 @@ from session_ops.stores.connection import Connection
 from session_ops.stores.library import load_library
 from session_ops.stores.redis import RedisSessionRepository
 from tests.postgresql import postgresql_server
-from tests.servers import ADMINISTRATOR, ADMINISTRATOR_PASSWORD, SERVICE_PASSWORD, SERVICE_USER, RedisServer
+from tests.servers import (
+    ADMINISTRATOR,
+    ADMINISTRATOR_PASSWORD,
+    DEFAULT_PROGRAM,
+    SERVICE_PASSWORD,
+    SERVICE_USER,
+    RedisServer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,11 +30,30 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def run_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RedisServer]]:
+    """Starts one real server of each program for the run, when it is first asked for."""
+    servers: dict[str, RedisServer] = {}
+
+    def run(program: str) -> RedisServer:
+        if program not in servers:
+            servers[program] = RedisServer(tmp_path_factory.mktemp(program), program).start()
+        return servers[program]
+
+    yield run
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> str:
+    """The program behind `redis_server`; suites that hold for every program override it."""
+    return DEFAULT_PROGRAM
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_program: str, run_redis: Callable[[str], RedisServer]) -> RedisServer:
     """One real Redis for the run, without the functions library."""
-    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
+    return run_redis(redis_program)
 
 
 def service_connection(server: RedisServer, **settings: Any) -> Connection:

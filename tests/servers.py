@@ -7,12 +7,22 @@ import shutil
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING, Self
+from functools import cache
+from pathlib import Path
+from typing import Self
 
 from session_ops.stores.acl import DEFAULT_ACL, SERVICE_ACL
 
-if TYPE_CHECKING:
-    from pathlib import Path
+UNPACKED = Path(__file__).parents[1] / ".cache" / "servers"
+"""Where `scripts/bootstrap test` unpacks the servers of Debian releases other than this machine's."""
+
+# What a host may run: the release that carries it, its program, and what its --version says
+PROGRAMS = {
+    "redis-7.0": ("bookworm", "redis-server", "v=7.0."),
+    "redis-8.0": ("trixie", "redis-server", "v=8.0."),
+    "valkey-8.1": ("trixie", "valkey-server", "v=8.1."),
+}
+DEFAULT_PROGRAM = "redis-7.0"
 
 SERVICE_USER = "session-service"
 SERVICE_PASSWORD = "the service's password in tests"
@@ -29,14 +39,30 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@cache
+def command_of(program: str) -> tuple[str, ...]:
+    """The command that starts one of `PROGRAMS`: this machine's own, else the unpacked one with its own libraries."""
+    release, name, version = PROGRAMS[program]
+    own = shutil.which(name)
+    candidates = [(own,)] if own else []
+    for loader in sorted((UNPACKED / release / "usr" / "lib").glob("*/ld-linux*.so.*")):
+        file = UNPACKED / release / "usr" / "bin" / name
+        candidates.append((str(loader), "--library-path", str(loader.parent), str(file)))
+    for command in candidates:
+        if version in subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout:
+            return command
+    raise RuntimeError(f"no {program} on this machine: run scripts/bootstrap test")
+
+
 class RedisServer:
     """A redis-server as on a host: aclfile, append-only file, noeviction, the service's and an administrator's user.
 
-    Further directives as keyword arguments, "_" for "-".
+    `program` is one of `PROGRAMS`. Further directives as keyword arguments, "_" for "-".
     """
 
-    def __init__(self, directory: Path, **settings: str | int) -> None:
+    def __init__(self, directory: Path, program: str = DEFAULT_PROGRAM, **settings: str | int) -> None:
         self.directory = directory
+        self._command = command_of(program)
         self.port = free_port()
         self._settings = {
             "appendonly": "yes",
@@ -52,7 +78,6 @@ class RedisServer:
 
     def start(self) -> Self:
         """Start it and wait until it answers."""
-        program = shutil.which("redis-server") or "/usr/bin/redis-server"
         self.directory.mkdir(parents=True, exist_ok=True)
         users = self.directory / "users.acl"
         users.write_text(
@@ -70,7 +95,7 @@ class RedisServer:
         }
         configuration = self.directory / "redis.conf"
         configuration.write_text("".join(f'{name} "{value}"\n' for name, value in settings.items()))
-        self._process = subprocess.Popen([program, str(configuration)])
+        self._process = subprocess.Popen([*self._command, str(configuration)])
         self._await_start()
         return self
 

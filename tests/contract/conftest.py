@@ -11,6 +11,7 @@ import pytest_asyncio
 from session_ops.records import NewSession, Session
 from tests.contract.backends import Backend, RedisBackend
 from tests.contract.legacy_backend import postgresql, postgresql_url, sqlite, sqlite_url
+from tests.servers import PROGRAMS, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,34 +30,39 @@ __all__ = [
 _numbers = itertools.count(1)
 
 
-async def open_redis(
-    make_repository: Callable[..., RedisSessionRepository], administrator: Connection, partitions: int
+PARTITIONED = "redis-7.0 in 256 partitions"
+"""As on a Cluster."""
+
+
+@pytest.fixture(params=[*PROGRAMS, PARTITIONED, "postgresql", "sqlite"])
+def store(request: pytest.FixtureRequest) -> str:
+    """What is below the repositories."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def redis_server(store: str, run_redis: Callable[[str], RedisServer]) -> RedisServer:
+    """The server of this test's program."""
+    return run_redis(store.split(maxsplit=1)[0])
+
+
+@pytest_asyncio.fixture
+async def redis(
+    store: str, make_repository: Callable[..., RedisSessionRepository], administrator: Connection
 ) -> RedisBackend:
     """An open generation in an empty Redis."""
     await administrator.call("FLUSHDB", change=True)
+    partitions = 256 if store == PARTITIONED else 1
     made = RedisBackend(make_repository, administrator, f"1-contract{next(_numbers)}", partitions)
     await made.repository().open_generation()
     return made
 
 
-@pytest_asyncio.fixture
-async def redis(make_repository: Callable[..., RedisSessionRepository], administrator: Connection) -> RedisBackend:
-    """Redis."""
-    return await open_redis(make_repository, administrator, 1)
-
-
-@pytest_asyncio.fixture
-async def redis_256_partitions(
-    make_repository: Callable[..., RedisSessionRepository], administrator: Connection
-) -> RedisBackend:
-    """Redis, partitioned as on a Cluster."""
-    return await open_redis(make_repository, administrator, 256)
-
-
-@pytest.fixture(params=["redis", "redis_256_partitions", "postgresql", "sqlite"])
-def backend(request: pytest.FixtureRequest) -> Backend:
+@pytest.fixture
+def backend(store: str, request: pytest.FixtureRequest) -> Backend:
     """An implementation on an empty store."""
-    made: Backend = request.getfixturevalue(request.param)
+    made: Backend = request.getfixturevalue(store if store in {"postgresql", "sqlite"} else "redis")
     return made
 
 
