@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-integration test-fleet \
-        test-fleet-slow model model-deep wheelhouse bench-rollout bench-store lock reference
+.PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
+        test-fleet test-fleet-slow model model-deep wheelhouse bench-rollout bench-store lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -41,7 +41,7 @@ wheelhouse: ## Build the release that the hosts install
 
 test: ## Lint, unit, protocol, integration and fleet tests, on a lab of their own
 	@scripts/bootstrap test
-	@$(MAKE) --no-print-directory lint test-unit test-protocol test-integration test-fleet
+	@$(MAKE) --no-print-directory lint test-unit test-protocol test-ledger test-integration test-fleet
 
 lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, role documentation
 	@scripts/bootstrap venv
@@ -54,6 +54,10 @@ test-unit: ## Tests that need nothing but Python and a private Redis
 test-protocol: ## The ownership protocol's model in its default bounds, and every guard taken away
 	@scripts/bootstrap test
 	@pytest tests/protocol $(ARGS)
+
+test-ledger: ## The ledger finds broken stores, and passes correct ones and the real service
+	@scripts/bootstrap test
+	@pytest tests/ledger $(ARGS)
 
 test-integration: ## Tests with real servers on loopback
 	@scripts/bootstrap test

@@ -1,0 +1,117 @@
+"""The ledger finds every store that is wrong, and says in which way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.ledger import stores
+from tests.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from tests.ledger.report import Report
+
+SECONDS = 1.5
+PATIENCE = 15.0
+
+
+async def run(store: stores.Store, seconds: float = SECONDS) -> Report:
+    ledger = Ledger(store.urls, "token", rate=500, seed=7, timeout=0.3, patience=5)
+    await ledger.start()
+    await ledger.hold(seconds)
+    await ledger.stop()
+    return ledger.report()
+
+
+async def run_until(store: stores.Store, kind: str) -> Report:
+    """Run until a violation of this kind is found; on a busy machine what leads to it takes its time."""
+    ledger = Ledger(store.urls, "token", rate=500, seed=7, timeout=0.3, patience=5)
+    await ledger.start()
+    limit = time.monotonic() + PATIENCE
+    while kind not in ledger.report().found and time.monotonic() < limit:
+        await ledger.hold(0.1)
+    await ledger.stop()
+    return ledger.report()
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind"),
+    [
+        (stores.LosesWrites, "lost"),
+        (stores.Revives, "resurrected"),
+        (stores.AnswersStale, "stale"),
+        (stores.MergesWhole, "lost"),
+        (stores.RevokesAllButOne, "resurrected"),
+        (stores.ForgetsOldSessions, "lost"),
+    ],
+)
+async def test_a_broken_store_is_found(broken: type[stores.Store], kind: str) -> None:
+    async with broken() as store:
+        report = await run_until(store, kind)
+    assert not report.ok
+    assert report.found.get(kind, 0) > 0, report.table()
+    assert report.stories
+
+
+async def test_writes_that_are_lost_while_nobody_looks_are_found_by_the_reading_back() -> None:
+    async with stores.LosesLastWrites() as store:
+        ledger = Ledger(store.urls, "token", rate=500, seed=7, patience=5)
+        await ledger.start()
+        await asyncio.sleep(SECONDS)
+        store.lose_a_second()
+        await ledger.stop()
+    assert ledger.report().lost > 0, ledger.report().table()
+
+
+async def test_a_correct_store_passes() -> None:
+    async with stores.Store() as store:
+        report = await run(store)
+    assert report.ok, report.table()
+    assert not report.whole["failed"], report.table()
+    assert report.confirmed > 20
+    assert {"create", "read", "touch", "list", "merge", "replace", "delete", "revoke"} < set(report.whole["silence"])
+
+
+async def test_a_correct_store_passes_whatever_fails() -> None:
+    trouble = stores.Trouble(refused=0.05, unknown=0.03, broken=0.03, hanging=0.005)
+    async with stores.Store(trouble=trouble) as store:
+        report = await run(store, 3)
+    assert report.ok, report.table()
+    assert {"store-unavailable", "outcome-unknown", "connection broken", "timeout"} <= set(report.whole["failed"])
+
+
+async def test_what_no_host_answers_at_the_end_is_no_pass() -> None:
+    async with stores.Store() as store:
+        ledger = Ledger(store.urls, "token", rate=300, patience=0.5)
+        await ledger.start()
+        await asyncio.sleep(0.5)
+        store.down = True
+        await ledger.stop()
+    assert not ledger.report().ok
+    assert ledger.report().unread > 0
+
+
+async def test_a_silence_counts_in_the_phase_in_which_it_began() -> None:
+    async with stores.Store() as store:
+        ledger = Ledger(store.urls, "token", rate=300)
+        await ledger.start()
+        await asyncio.sleep(0.5)
+        ledger.mark("fault injected: down")
+        store.down = True
+        await asyncio.sleep(0.6)
+        ledger.mark("fault healed: down")
+        await asyncio.sleep(0.2)
+        store.down = False
+        await asyncio.sleep(0.5)
+        await ledger.stop()
+    report = ledger.report()
+    before, fault, healed, _ = report.phases
+    assert report.ok, report.table()
+    assert before["silence"]["overall"] < 0.4
+    assert 0.8 <= fault["silence"]["overall"] < 1.3
+    assert 0.2 <= healed["silence"]["overall"] < 0.7
+    assert fault["silence"]["one session"] >= fault["silence"]["overall"] - 0.1
+    assert fault["failed"]["store-unavailable"] > 100
