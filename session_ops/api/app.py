@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 from falcon.asgi import App
 
 from session_ops.api.middleware import Gate
+from session_ops.api.plain import Plain
 from session_ops.api.probes import ContractResource, HealthResource, MetricsResource, ReadyResource
 from session_ops.api.problems import install_problems
-from session_ops.api.reads import Reads
 from session_ops.api.segments import EncodedUsers
 from session_ops.api.sessions import (
     CountResource,
@@ -21,13 +21,25 @@ from session_ops.api.sessions import (
 )
 
 if TYPE_CHECKING:
-    from session_ops.api.reads import Application
+    from session_ops.api.segments import Application, Receive, Scope, Send
     from session_ops.api.tokens import Tokens
     from session_ops.readiness import Readiness
     from session_ops.service import SessionService
 
 
-def make_app(service: SessionService, tokens: Tokens, readiness: Readiness, *, body_limit: int) -> Reads:
+class Api:
+    """The ASGI application, and beside it the short way that a server may try first."""
+
+    def __init__(self, application: Application, plain: Plain) -> None:
+        self._application = application
+        self.plain = plain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer any request."""
+        await self._application(scope, receive, send)
+
+
+def make_app(service: SessionService, tokens: Tokens, readiness: Readiness, *, body_limit: int) -> Api:
     """Put the application together. `body_limit` in bytes. Starting and stopping `service` is the caller's."""
     gate = Gate(tokens, service.metrics)
     app = App(middleware=[gate])
@@ -44,4 +56,4 @@ def make_app(service: SessionService, tokens: Tokens, readiness: Readiness, *, b
     app.add_route("/v1/sessions/{session_id}/touch", TouchResource(service))
     app.add_route("/v1/statistics", StatisticsResource(service))
     app.add_route("/v1/users/{user_id}/sessions", UserSessionsResource(service))
-    return Reads(EncodedUsers(cast("Application", app)), service, tokens, gate)
+    return Api(EncodedUsers(cast("Application", app)), Plain(service, tokens, gate, body_limit=body_limit))

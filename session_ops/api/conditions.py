@@ -17,13 +17,18 @@ _find_tags = re.compile(r'(?:W/)?"[^"]*"').findall
 
 
 async def expected_revision(req: Request, service: SessionService, session_id: str) -> str | None:
-    """The revision that If-Match demands, None where it demands none (`*` asks only that the session exists).
+    """The revision that the request's If-Match demands, None where it demands none."""
+    text = req.get_header("if-match")
+    return None if text is None else await revision_in(text, service, session_id)
+
+
+async def revision_in(text: str, service: SessionService, session_id: str) -> str | None:
+    """The revision that an If-Match demands, None where it demands none (`*` asks only that the session exists).
 
     Of several tags the one the session has now is taken, which costs a read. A weak tag, and anything that is no entity
     tag at all, never matches: a caller that forgot the quotes must not overwrite what it has not seen.
     """
-    text = req.get_header("if-match")
-    if text is None or text.strip() == "*":
+    if text.strip() == "*":
         return None
     tags: list[str] = _find_tags(text)
     if len(tags) > 1:

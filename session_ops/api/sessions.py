@@ -9,7 +9,6 @@ import falcon
 from session_ops.api.bodies import CreateBody, DataBody, PageView, encode, etag, read_body, view
 from session_ops.api.conditions import expected_revision, is_fresh
 from session_ops.api.problems import Problem
-from session_ops.api.reads import FAILURE
 from session_ops.api.segments import decoded
 from session_ops.errors import SessionNotFoundError
 from session_ops.records import NewSession
@@ -19,6 +18,11 @@ if TYPE_CHECKING:
 
     from session_ops.records import Session
     from session_ops.service import SessionService
+
+FAILURE = "session_ops.failure"
+"""Where the scope carries the failure of a call that was already made on the short way (plain.py): it is not made
+twice.
+"""
 
 
 class SessionsResource:
@@ -68,10 +72,8 @@ class SessionResource:
         self._body_limit = body_limit
 
     async def on_get(self, req: Request, resp: Response, session_id: str) -> None:
-        """Read a session; its life slides on behind the answer. Reads (reads.py) come here when they are not plain."""
-        failure = req.scope.get(FAILURE)
-        if failure is not None:
-            raise failure
+        """Read a session; its life slides on behind the answer."""
+        _raise_failure(req)
         session = await self._service.get(session_id)
         if session is None:
             raise SessionNotFoundError
@@ -84,11 +86,12 @@ class SessionResource:
 
     async def on_patch(self, req: Request, resp: Response, session_id: str) -> None:
         """Set single attributes, remove those given as null. `Prefer: return=minimal` answers without a body."""
+        _raise_failure(req)
         body = await read_body(req, DataBody, self._body_limit)
         expected = await expected_revision(req, self._service, session_id)
-        changes = {name: value for name, value in body.data.items() if value is not None}
-        remove = [name for name, value in body.data.items() if value is None]
-        if _wants_minimal(req):
+        changes, remove = split_changes(body.data)
+        prefer = req.get_header("prefer")
+        if prefer is not None and wants_minimal(prefer):
             changed = await self._service.change(session_id, changes=changes, remove=remove, expected_revision=expected)
             resp.status = falcon.HTTP_204
             resp.set_header("etag", etag(changed))
@@ -170,10 +173,21 @@ def _write(resp: Response, session: Session) -> None:
     resp.set_header("etag", etag(session))
 
 
-def _wants_minimal(req: Request) -> bool:
+def _raise_failure(req: Request) -> None:
+    failure = req.scope.get(FAILURE)
+    if failure is not None:
+        raise failure
+
+
+def split_changes(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What a merge patch (RFC 7396) sets, and the names of what it removes: those given as null."""
+    remove = [name for name, value in data.items() if value is None]
+    return ({name: value for name, value in data.items() if value is not None} if remove else data), remove
+
+
+def wants_minimal(prefer: str) -> bool:
     """Whether the caller prefers no body (RFC 7240)."""
-    prefer = req.get_header("prefer")
-    return prefer is not None and "return=minimal" in prefer.replace(" ", "").lower().split(",")
+    return "return=minimal" in prefer.replace(" ", "").lower().split(",")
 
 
 def _parameters(req: Request, known: set[str]) -> dict[str, str]:

@@ -69,8 +69,3 @@ class LimitedProtocol(HttpToolsProtocol):
         )
         self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()
-
-
-def limited_to(head_limit: int) -> type[LimitedProtocol]:
-    """The protocol with another limit, in bytes."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"head_limit": head_limit})

@@ -22,7 +22,7 @@ from session_ops.metrics import Metrics
 from session_ops.readiness import Readiness
 from session_ops.redis_access import connect, make_repository
 from session_ops.release import current_release
-from session_ops.serve.protocol import limited_to
+from session_ops.serve.short import short_protocol
 from session_ops.serve.sockets import BACKLOG
 from session_ops.service import SessionService
 from session_ops.settings import read_flag
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from pathlib import Path
 
+    from session_ops.api.app import Api
     from session_ops.records import StoreState
     from session_ops.settings import Flag, Settings
 
@@ -179,10 +180,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _configuration(app: object, settings: Settings) -> uvicorn.Config:
+def _configuration(app: Api, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=limited_to(settings.session_header_limit),
+        app,
+        http=short_protocol(settings.session_header_limit, app.plain),
         ws="none",
         lifespan="off",
         log_config=None,

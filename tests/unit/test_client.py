@@ -25,7 +25,7 @@ from tests.unit.api.conftest import app, repository
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from session_ops.api.reads import Reads
+    from session_ops.api.app import Api
     from tests.unit.fake_repository import FakeRepository
 
 __all__ = ["app", "repository"]  # fixtures
@@ -37,7 +37,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def client(app: Reads) -> AsyncIterator[SessionClient]:
+async def client(app: Api) -> AsyncIterator[SessionClient]:
     async with SessionClient("http://s", "all", transport=httpx.ASGITransport(app)) as client:
         yield client
 
@@ -45,7 +45,7 @@ async def client(app: Reads) -> AsyncIterator[SessionClient]:
 class Failing(httpx.AsyncBaseTransport):
     """Fails as told, then hands on."""
 
-    def __init__(self, app: Reads, *failures: Callable[[], httpx.Response]) -> None:
+    def __init__(self, app: Api, *failures: Callable[[], httpx.Response]) -> None:
         self._following = httpx.ASGITransport(app)
         self.failures = list(failures)
         self.requests = 0
@@ -116,7 +116,7 @@ async def test_each_problem_is_the_error_that_a_repository_would_raise(
 
 
 @pytest.mark.parametrize("token", ["wrong", "reader"])
-async def test_a_token_that_may_not_is_refused_at_once(app: Reads, token: str) -> None:
+async def test_a_token_that_may_not_is_refused_at_once(app: Api, token: str) -> None:
     transport = Failing(app)
     async with SessionClient("http://s", token, transport=transport) as client:
         with pytest.raises(ServiceRefusedError):
@@ -125,7 +125,7 @@ async def test_a_token_that_may_not_is_refused_at_once(app: Reads, token: str) -
 
 
 @pytest.mark.parametrize("failure", [refuses, gateway])
-async def test_what_changed_nothing_is_repeated(app: Reads, failure: Any) -> None:
+async def test_what_changed_nothing_is_repeated(app: Api, failure: Any) -> None:
     transport = Failing(app, failure, failure)
     async with SessionClient("http://s", "all", transport=transport) as client:
         await client.create("alice")
@@ -133,7 +133,7 @@ async def test_what_changed_nothing_is_repeated(app: Reads, failure: Any) -> Non
     assert transport.requests == 4
 
 
-async def test_a_create_whose_outcome_is_unknown_is_not_repeated(app: Reads) -> None:
+async def test_a_create_whose_outcome_is_unknown_is_not_repeated(app: Api) -> None:
     transport = Failing(app, breaks)
     async with SessionClient("http://s", "all", transport=transport) as client:
         with pytest.raises(OutcomeUnknownError):
@@ -141,7 +141,7 @@ async def test_a_create_whose_outcome_is_unknown_is_not_repeated(app: Reads) -> 
     assert transport.requests == 1
 
 
-async def test_a_guarded_change_whose_outcome_is_unknown_is_not_repeated(app: Reads, client: SessionClient) -> None:
+async def test_a_guarded_change_whose_outcome_is_unknown_is_not_repeated(app: Api, client: SessionClient) -> None:
     session = await client.create("alice")
     for revision, requests in ((session.revision, 1), (None, 2)):
         transport = Failing(app, breaks)
@@ -153,9 +153,7 @@ async def test_a_guarded_change_whose_outcome_is_unknown_is_not_repeated(app: Re
         assert transport.requests == requests
 
 
-async def test_a_service_that_stays_down_is_reported_within_the_deadline(
-    app: Reads, repository: FakeRepository
-) -> None:
+async def test_a_service_that_stays_down_is_reported_within_the_deadline(app: Api, repository: FakeRepository) -> None:
     repository.fails = OverloadedError("redis", "queue full")
     async with SessionClient("http://s", "all", deadline=0.05, transport=httpx.ASGITransport(app)) as client:
         async with asyncio.timeout(2):

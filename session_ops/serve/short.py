@@ -1,0 +1,160 @@
+"""The short way from the socket to a session and back: plain requests (api/plain.py) without ASGI in between.
+
+uvicorn makes an event, a cycle and two messages of a request, and checks what an application hands back: half of the
+processor's time of a read. Here a plain request is one task and one write. All rules of the connection stay uvicorn's:
+a plain request stands where uvicorn keeps the request under way, so that what is pipelined behind it waits its turn,
+and a server that stops lets it finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from session_ops.api.middleware import STARTED
+from session_ops.api.sessions import FAILURE
+from session_ops.serve.protocol import LimitedProtocol
+
+if TYPE_CHECKING:
+    from session_ops.api.plain import Call, Caller, Plain
+
+_NOBODY_WAITS = asyncio.Event()
+
+
+class _Exchange:
+    """A plain request under way. Has what uvicorn asks of the cycle that it keeps of a request."""
+
+    __slots__ = ("body", "call", "disconnected", "keep_alive", "more_body", "response_complete", "scope")
+    message_event = _NOBODY_WAITS
+
+    def __init__(self, call: Call, scope: dict[str, Any]) -> None:
+        self.call = call
+        self.scope = scope
+        self.body = call.body
+        self.more_body = True
+        self.keep_alive = True
+        self.disconnected = False
+        self.response_complete = False
+
+
+class ShortProtocol(LimitedProtocol):
+    """Answers plain requests itself and leaves all others to uvicorn and the application."""
+
+    plain: Plain
+    _defaults: tuple[object, bytes] = (None, b"")
+    # The last headers on this connection and what they allowed: a client sends the same ones with every request
+    _headers: list[tuple[bytes, bytes]] | None = None
+    _caller: Caller
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: a plain request waits for its body alone."""
+        if self._may_be_short():
+            headers = self.headers
+            if headers != self._headers:
+                self._headers, self._caller = headers, self.plain.caller(headers)
+            call = self.plain.call(self.parser.get_method(), self.url, self._caller)
+            if call is not None:
+                self._head_open = False
+                self.cycle = cast("Any", _Exchange(call, cast("dict[str, Any]", self.scope)))
+                return
+        super().on_headers_complete()
+
+    def _may_be_short(self) -> bool:
+        """Whether the connection is in its usual state: nothing before this request, nothing special about it."""
+        cycle, parser = self.cycle, self.parser
+        return (
+            (cycle is None or cycle.response_complete)
+            and not self._suspect
+            and not self.flow.write_paused
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+        )
+
+    def on_body(self, body: bytes) -> None:
+        """Keep the body; that of a plain request is no longer than the head has said, and that was allowed."""
+        cycle: object = self.cycle
+        if type(cycle) is _Exchange:
+            cycle.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete: answer it."""
+        exchange: object = self.cycle
+        if type(exchange) is _Exchange and exchange.more_body:
+            exchange.more_body = False
+            task = self.loop.create_task(self._answer(exchange))
+            self.tasks.add(task)
+            task.add_done_callback(self._ended)
+        else:
+            super().on_message_complete()
+
+    async def _answer(self, exchange: _Exchange) -> None:
+        answer = await self.plain.answer(exchange.call)
+        if answer is None:
+            await self._go_on(exchange).run_asgi(self.app)
+            return
+        head, body = answer
+        exchange.response_complete = True
+        if exchange.disconnected:
+            return
+        end = b"\r\n" if exchange.keep_alive else b"connection: close\r\n\r\n"
+        self.transport.write(b"".join((head, self._default_headers(), end, body)))
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _default_headers(self) -> bytes:
+        """The headers that uvicorn adds to every answer; it makes a new list of them every second."""
+        given = self.server_state.default_headers
+        made, text = self._defaults
+        if made is not given:
+            text = b"".join([b"%b: %b\r\n" % header for header in given])
+            ShortProtocol._defaults = (given, text)
+        return text
+
+    def _go_on(self, exchange: _Exchange) -> RequestResponseCycle:
+        """The same request as uvicorn would have begun it, with what was learnt on the short way."""
+        call = exchange.call
+        raw = b"/v1/sessions/" + call.session_id.encode()
+        exchange.scope.update(
+            {
+                "method": "PATCH" if call.changes else "GET",
+                "path": raw.decode(),
+                "raw_path": raw,
+                "query_string": b"",
+                STARTED: call.started,
+                FAILURE: call.failure,
+            }
+        )
+        cycle = RequestResponseCycle(
+            scope=cast("Any", exchange.scope),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=exchange.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.body, cycle.more_body, cycle.disconnected = exchange.body, False, exchange.disconnected
+        cycle.message_event.set()
+        if self.cycle is cast("Any", exchange):
+            self.cycle = cycle
+        return cycle
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            self.transport.close()
+
+
+def short_protocol(head_limit: int, plain: Plain) -> type[ShortProtocol]:
+    """The protocol with a limit on the head of a request, in bytes, and the short way to take."""
+    return type("ShortProtocol", (ShortProtocol,), {"head_limit": head_limit, "plain": plain})
