@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
-        test-fleet test-fleet-slow model model-deep wheelhouse bench-rollout bench-store lock reference
+        test-fleet test-fleet-slow model model-deep wheelhouse bench-rollout bench-store bench-memory lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -84,13 +84,19 @@ bench-rollout: ## Time first rollout, second run and verification on a lab of it
 	@scripts/wheelhouse
 	@python -m tests.bench.rollout $(ARGS)
 
-bench-store: ## The repository on Redis against bare commands and redis-py, in pairs: out/bench-store.json
-	@scripts/bootstrap test
-	@python -m tests.bench.store $(ARGS)
+bench-store: ## Repository and service against bare commands, empty routes and others, in pairs: out/bench-store.json
+	@scripts/bootstrap bench
+	@rm -f out/bench-store.json
+	@python -m tests.bench.store $(ARGS) || [ -e out/bench-store.json ]
+	@python -m tests.bench.http --add-to bench-store
+
+bench-memory: ## The memory of the service over ten million requests, a quarter of an hour: out/bench-memory.json
+	@scripts/bootstrap bench
+	@python -m tests.bench.memory $(ARGS)
 
 lock: ## Renew the lock files from requirements/*.in
 	@scripts/bootstrap venv
-	@for f in runtime dev; do uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 \
+	@for f in runtime dev bench; do uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 \
 	  --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
 
 reference: ## Write the pages that are generated from the code

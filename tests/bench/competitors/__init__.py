@@ -1,0 +1,1 @@
+"""Small applications on what people use for sessions today. They run in a virtual environment of their own."""
