@@ -51,9 +51,9 @@ test-unit: ## Tests that need nothing but Python and a private Redis
 	@scripts/bootstrap test
 	@pytest tests/unit $(ARGS)
 
-test-protocol: ## The ownership protocol's model in its default bounds, and every guard taken away
+test-protocol: ## The ownership protocol's model, every guard taken away, and the check of linearizability
 	@scripts/bootstrap test
-	@pytest tests/protocol $(ARGS)
+	@pytest tests/protocol tests/linearizability $(ARGS)
 
 test-ledger: ## The ledger finds broken stores, and passes correct ones and the real service
 	@scripts/bootstrap test
