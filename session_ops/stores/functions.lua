@@ -16,6 +16,8 @@
 
 local HEAD, HEAD_BYTES, FORMAT = '<BBI8I8I8I8c8I4I2I4I2', 54, 1
 local ACTIVE, DELETED = 1, 3
+-- What an update of one session begins with: how many attributes to set, how many to remove, the new revision
+local CONTROL, CONTROL_BYTES = '<I2I2', 12
 
 -- Index keys are given a TTL in whole days, so that a slide touches them once a day and not every time.
 local DAY = 86400000
@@ -25,7 +27,7 @@ local OUTBOX_DAYS = 30
 local EXAMINED, PAGE_BYTES = 1000, 1048576
 
 -- None of these exist while the library is loaded: the first call of a function fetches them
-local call, pack, unpack_head, floor, ceil, find, sub, byte
+local call, pcall, pack, unpack_head, floor, ceil, find, sub, byte, format, min
 
 local CORRUPT = {err = 'CORRUPT not a session'}
 local BAD_ARGUMENTS = 'ERR bad arguments, nothing was written'
@@ -50,7 +52,7 @@ local function enter(generation)
   return {
     mode = mode, now = time[1] * 1000 + floor(time[2] / 1000), session = 'session' .. tail .. ':', indexes = sessions,
     expiry = sessions .. 'expiry', created = sessions .. 'created', user = sessions .. 'user:',
-    agent = sessions .. 'agent:', stats = sessions .. 'stats', ended = sessions .. 'ended', skip = #tail + 9,
+    agent = sessions .. 'agent:', stats = sessions .. 'stats', ended = sessions .. 'ended', skip = #tail + 9, kept = {},
   }
 end
 
@@ -82,7 +84,7 @@ local function enter_sessions(keys, args, header, length)
   end
   local c, refused = enter(keys[1])
   if c then
-    c.margin, c.ttl, c.lifetime, c.starts = margin, ttl, lifetime, starts
+    c.margin, c.ttl, c.lifetime, c.starts, c.moved = margin, ttl, lifetime, starts, {}
   end
   return c, refused
 end
@@ -90,9 +92,9 @@ end
 -- A session's bookkeeping, false when there is none. What is no session must not stop a batch in its middle: such a
 -- key is answered by CORRUPT, for itself alone.
 local function bookkeeping(key)
-  local packed = redis.pcall('HGET', key, '')
+  local packed = pcall('HGET', key, '')
   if not packed then
-    return redis.pcall('EXISTS', key) == 1 and CORRUPT
+    return pcall('EXISTS', key) == 1 and CORRUPT
   end
   return (packed.err or #packed < HEAD_BYTES) and CORRUPT or packed
 end
@@ -113,24 +115,28 @@ local function last_day(expires)
   return floor(expires / DAY) + 2
 end
 
-local function keep(key, at)
-  if call('PEXPIRETIME', key) < at then
-    call('PEXPIREAT', key, at)
+-- Give an index a TTL up to `at` at least; the sessions of a call share most of their indexes
+local function keep(c, key, at)
+  if (c.kept[key] or 0) < at then
+    c.kept[key] = at
+    if call('PEXPIRETIME', key) < at then
+      call('PEXPIREAT', key, at)
+    end
   end
 end
 
 -- Put a session into its indexes, or put it back: this is also how they heal
 local function index(c, id, user, agent, created, expires)
-  local at = last_day(expires) * DAY + c.margin
-  call('ZADD', c.created, created, id)
-  keep(c.created, at)
-  call('ZADD', c.user .. user, created, id)
-  keep(c.user .. user, at)
+  local at, score = last_day(expires) * DAY + c.margin, format('%d', created)
+  call('ZADD', c.created, score, id)
+  keep(c, c.created, at)
+  call('ZADD', c.user .. user, score, id)
+  keep(c, c.user .. user, at)
   if agent ~= '' then
-    call('ZADD', c.agent .. agent, created, id)
-    keep(c.agent .. agent, at)
+    call('ZADD', c.agent .. agent, score, id)
+    keep(c, c.agent .. agent, at)
   end
-  keep(c.expiry, at + OUTBOX_DAYS * DAY)
+  keep(c, c.expiry, at + OUTBOX_DAYS * DAY)
 end
 
 local function leave_indexes(c, id, user, agent)
@@ -145,14 +151,22 @@ local function unpack_owners(packed, at, length)
   return sub(packed, at, at + length - 1), sub(packed, at + length)
 end
 
--- Write the expiry where it is due: the physical one (later by the margin), the expiry index, once a day the others
+-- Write the expiry where it is due: the physical one (later by the margin) and, once a day, the other indexes. The expiry
+-- index gets all sessions of the call at once, from `index_moved`. A time is made text here: Redis would print it as a
+-- floating-point number, which costs it as much as the write.
 local function move_on(c, key, packed, at, length, created, before, expires)
-  local id = sub(key, c.skip)
-  call('PEXPIREAT', key, expires + c.margin)
-  call('ZADD', c.expiry, expires, id)
+  local id, moved = sub(key, c.skip), c.moved
+  call('PEXPIREAT', key, format('%d', expires + c.margin))
+  moved[#moved + 1], moved[#moved + 2] = format('%d', expires), id
   if last_day(expires) ~= last_day(before) then
     local user, agent = unpack_owners(packed, at, length)
     index(c, id, user, agent, created, expires)
+  end
+end
+
+local function index_moved(c)
+  for i = 1, #c.moved, 200 do
+    call('ZADD', c.expiry, unpack(c.moved, i, min(i + 199, #c.moved)))
   end
 end
 
@@ -178,37 +192,37 @@ local function create(keys, args)
       local expires, id = slide(c, now, ttl), sub(key, c.skip)
       local packed = pack(HEAD, FORMAT, ACTIVE, 1, now, now, expires, args[at], tonumber(args[at + 4]), count, ttl, #user)
       call('HSET', key, '', packed .. user .. agent, unpack(args, at + 6, at + 5 + 2 * count))
-      call('PEXPIREAT', key, expires + c.margin)
-      call('ZADD', c.expiry, expires, id)
+      local moved = c.moved
+      call('PEXPIREAT', key, format('%d', expires + c.margin))
+      moved[#moved + 1], moved[#moved + 2] = format('%d', expires), id
       index(c, id, user, agent, now, expires)
       created = created + 1
       answer[i + 1] = expires
     end
   end
+  index_moved(c)
   if created > 0 then
     call('HINCRBY', c.stats, 'created', created)
   end
   return answer
 end
 
--- update. Header: largest size, most attributes. Per session: expected revision or '', new revision, how many to set,
--- how many to remove, names and values to set, names to remove.
+-- update. Header: largest size, most attributes. Per session: how many to set, how many to remove, the new revision and,
+-- if any, the expected one in one packed string; names and values to set; names to remove.
 -- Answers per session its bookkeeping; 0: not found; 1: too large; 8 bytes: the revision that it has instead.
 local function update_one(c, key, args, at, set, removed, largest, most)
-  local remove = at + 4 + 2 * set
-  local fields, old
+  local control, remove, old = args[at], at + 1 + 2 * set
   if set == 1 and removed == 0 then
-    fields = {args[at + 4]}
-    old = redis.pcall('HMGET', key, '', args[at + 4])
+    old = pcall('HMGET', key, '', args[at + 1])
   else
-    fields = {}
+    local fields = {}
     for j = 1, set do
-      fields[j] = args[at + 2 + 2 * j]
+      fields[j] = args[at + 2 * j - 1]
     end
     for j = 1, removed do
       fields[set + j] = args[remove + j - 1]
     end
-    old = redis.pcall('HMGET', key, '', unpack(fields))
+    old = pcall('HMGET', key, '', unpack(fields))
   end
   local packed = old[1]
   if not packed or #packed < HEAD_BYTES then
@@ -218,7 +232,7 @@ local function update_one(c, key, args, at, set, removed, largest, most)
   if state ~= ACTIVE or expires <= c.now then
     return 0
   end
-  if args[at] ~= '' and args[at] ~= revision then
+  if #control > CONTROL_BYTES and sub(control, CONTROL_BYTES + 1) ~= revision then
     return revision
   end
   local new_size, new_count = size, count
@@ -227,15 +241,15 @@ local function update_one(c, key, args, at, set, removed, largest, most)
     if value then
       new_size = new_size - #value
     else
-      new_size = new_size + #fields[j]
+      new_size = new_size + #args[at + 2 * j - 1]
       new_count = new_count + 1
     end
-    new_size = new_size + #args[at + 3 + 2 * j]
+    new_size = new_size + #args[at + 2 * j]
   end
-  for j = set + 1, set + removed do
-    local value = old[j + 1]
+  for j = 1, removed do
+    local value = old[set + j + 1]
     if value then
-      new_size = new_size - #value - #fields[j]
+      new_size = new_size - #value - #args[remove + j - 1]
       new_count = new_count - 1
     end
   end
@@ -247,9 +261,13 @@ local function update_one(c, key, args, at, set, removed, largest, most)
   if moved < expires then
     moved = expires
   end
-  local head = pack(HEAD, FORMAT, ACTIVE, version + 1, created, c.now, moved, args[at + 1], new_size, new_count, ttl, length)
-    .. sub(packed, owners)
-  call('HSET', key, '', head, unpack(args, at + 4, remove - 1))
+  local head = pack(HEAD, FORMAT, ACTIVE, version + 1, created, c.now, moved, sub(control, 5), new_size, new_count, ttl,
+    length) .. sub(packed, owners)
+  if set == 1 then
+    call('HSET', key, '', head, args[at + 1], args[at + 2])
+  else
+    call('HSET', key, '', head, unpack(args, at + 1, remove - 1))
+  end
   if removed > 0 then
     call('HDEL', key, unpack(args, remove, remove + removed - 1))
   end
@@ -263,13 +281,13 @@ local function update(keys, args)
   -- The hottest function: what enter_sessions would ask a closure for is read in line, once
   local starts, sets, removes, at = {}, {}, {}, 6
   for i = 2, #keys do
-    local expected, revision, set, removed = args[at], args[at + 1], tonumber(args[at + 2]), tonumber(args[at + 3])
-    if not removed or not set or set < 0 or removed < 0 or set % 1 ~= 0 or removed % 1 ~= 0
-      or #revision ~= 8 or (expected ~= '' and #expected ~= 8) then
+    local control = args[at]
+    if not control or (#control ~= CONTROL_BYTES and #control ~= CONTROL_BYTES + 8) then
       return redis.error_reply(BAD_ARGUMENTS)
     end
+    local set, removed = unpack_head(CONTROL, control)
     starts[i], sets[i], removes[i] = at, set, removed
-    at = at + 4 + 2 * set + removed
+    at = at + 1 + 2 * set + removed
   end
   local largest, most = is_count(args[4]), is_count(args[5])
   if not largest or not most or at ~= #args + 1 then
@@ -283,6 +301,7 @@ local function update(keys, args)
   for i = 2, #keys do
     answer[i + 1] = update_one(c, keys[i], args, starts[i], sets[i], removes[i], largest, most)
   end
+  index_moved(c)
   return answer
 end
 
@@ -311,7 +330,7 @@ local function replace_one(c, key, args, at)
   if moved > expires then
     move_on(c, key, packed, owners, length, created, expires, moved)
   else
-    call('PEXPIREAT', key, expires + c.margin)
+    call('PEXPIREAT', key, format('%d', expires + c.margin))
   end
   return head
 end
@@ -330,6 +349,7 @@ local function replace(keys, args)
   for i = 2, #keys do
     answer[i + 1] = replace_one(c, keys[i], args, c.starts[i])
   end
+  index_moved(c)
   return answer
 end
 
@@ -360,6 +380,7 @@ local function touch(keys, args)
       end
     end
   end
+  index_moved(c)
   return answer
 end
 
@@ -381,7 +402,7 @@ local function kill(c, key, expected)
   call('DEL', key)
   call('HSET', key, '', pack(HEAD, FORMAT, DELETED, version + 1, created, c.now, expires, revision, 0, 0, ttl, length)
     .. user .. agent)
-  call('PEXPIREAT', key, expires + c.margin)
+  call('PEXPIREAT', key, format('%d', expires + c.margin))
   leave_indexes(c, id, user, agent)
   call('ZADD', c.expiry, c.now, id)
   call('HINCRBY', c.stats, 'deleted', 1)
@@ -607,7 +628,7 @@ local function clean(keys, args)
     call('HINCRBY', c.stats, 'expired', expired)
   end
   if #answer > 2 then
-    keep(c.ended, now + OUTBOX_DAYS * DAY)
+    keep(c, c.ended, now + OUTBOX_DAYS * DAY)
   end
   return answer
 end
@@ -677,8 +698,9 @@ end
 local function register(name, callback, ...)
   local function run(keys, args)
     if not call then
-      call, pack, unpack_head, floor, ceil = redis.call, struct.pack, struct.unpack, math.floor, math.ceil
-      find, sub, byte = string.find, string.sub, string.byte
+      call, pcall, pack, unpack_head = redis.call, redis.pcall, struct.pack, struct.unpack
+      floor, ceil, min, find, sub, byte = math.floor, math.ceil, math.min, string.find, string.sub, string.byte
+      format = string.format
     end
     return callback(keys, args)
   end

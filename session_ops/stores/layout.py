@@ -28,7 +28,8 @@ _unpack_head = _HEAD.unpack_from
 # ended at (ms), cause, length of the user; then the user, the agent's length, the agent, the id. As in `clean`.
 _END = struct.Struct("<QBI")
 _LENGTH = struct.Struct("<I")
-
+# How many attributes to set, how many to remove; then the new revision and, if any, the expected one. As CONTROL.
+_CONTROL = struct.Struct("<HH")
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -128,6 +129,11 @@ def with_data(changed: Changed, data: dict[str, Any]) -> Session:
         version=changed.version,
         ttl=changed.ttl,
     )
+
+
+def pack_control(changed: int, removed: int, revision: bytes, expected: bytes) -> bytes:
+    """Return what an update of one session begins with; `expected` is a revision, or empty for any."""
+    return _CONTROL.pack(changed, removed) + revision + expected
 
 
 def unpack_end(member: bytes) -> Ended:

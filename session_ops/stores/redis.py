@@ -29,7 +29,7 @@ from session_ops.records import Session, Statistics
 from session_ops.stores.answers import NOT_FOUND, Revisions, accepted, expected, session_in
 from session_ops.stores.ends import Ends
 from session_ops.stores.functions import Functions
-from session_ops.stores.layout import Names, partition_of, with_data
+from session_ops.stores.layout import Names, pack_control, partition_of, with_data
 from session_ops.stores.library import LIBRARY
 from session_ops.stores.lists import Lists, Query
 from session_ops.stores.replies import NOT_EMPTY, understood, unexpected
@@ -283,15 +283,9 @@ class RedisSessionRepository:
         kept = {name: value for name, value in changes.items() if name not in remove} if removed else changes
         fields, size = encode_attributes(kept, self._limits)
         partition = self._existing(session_id)
-        arguments: tuple[Argument, ...] = (
-            expected(expected_revision),
-            self._revisions.draw(),
-            len(fields) // 2,
-            len(removed),
-            *fields,
-            *removed,
-        )
-        return updates.add(partition, session_id, arguments, size)
+        revision = self._revisions.draw()
+        control = pack_control(len(fields) // 2, len(removed), revision, expected(expected_revision))
+        return updates.add(partition, session_id, (control, *fields, *removed), size)
 
     async def _delete_user(self, names: Names, user_id: str) -> int:
         ended, born, more = 0, b"", True

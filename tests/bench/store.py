@@ -26,7 +26,7 @@ import uvloop
 
 from session_ops.records import NewSession
 from session_ops.stores.connection import Connection
-from session_ops.stores.layout import Names
+from session_ops.stores.layout import Names, pack_control
 from session_ops.stores.library import LIBRARY, load_library
 from session_ops.stores.link import Exchange
 from session_ops.stores.redis import RedisSessionRepository
@@ -202,10 +202,7 @@ class Bench:
             0,
             65_536,
             512,
-            b"",
-            b"8 bytes.",
-            1,
-            0,
+            pack_control(1, 0, b"8 bytes.", b""),
             b"visits",
             b"18",
         )
