@@ -145,16 +145,20 @@ class Connection:
         Raises `OverloadedError` when the queue is full and `StoreUnavailableError` when the link has been down for
         longer than the deadline, or was refused for good.
         """
-        if self._closed:
-            raise StoreUnavailableError("redis", "closed")
+        if self._link is None or self._closed:
+            self._refuse_if_down()
         if self._calls >= self._queue_limit or self._bytes + size > _QUEUE_BYTES:
             raise OverloadedError("redis", "queue full")
+        self._calls += 1
+        self._bytes += size
+
+    def _refuse_if_down(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError("redis", "closed")
         if self._down_since is not None and self._trouble is not None:
             waited = asyncio.get_running_loop().time() - self._down_since
             if waited >= self._deadline:
                 raise StoreUnavailableError("redis", self._trouble)
-        self._calls += 1
-        self._bytes += size
 
     async def close(self) -> None:
         """Stop taking calls, give those under way their deadline to be answered, then close."""

@@ -21,8 +21,8 @@ MOVED: Final = 2
 DELETED: Final = 3
 
 # format, state, version, created, updated, expires (ms), revision, bytes of data, number of attributes, own TTL (s, 0:
-# the default), length of the user; then the user and the agent. As HEAD in functions.lua.
-_HEAD = struct.Struct("<BBQQQQ8sIHIH")
+# the default), length of the user; then the user and the agent. As HEAD in functions.lua; format and bytes are skipped.
+_HEAD = struct.Struct("<xBQQQQ8s4xHIH")
 _OWNERS = _HEAD.size
 _unpack_head = _HEAD.unpack_from
 # ended at (ms), cause, length of the user; then the user, the agent's length, the agent, the id. As in `clean`.
@@ -66,7 +66,7 @@ def unpack_session(session_id: str, fields: Sequence[bytes], now: int) -> Sessio
             start = fields.index(b"")
             fields = [*fields[start:], *fields[:start]]
         head = fields[1]
-        _, state, version, created, updated, expires, revision, _, count, ttl, length = _unpack_head(head)
+        state, version, created, updated, expires, revision, count, ttl, length = _unpack_head(head)
         if state != ACTIVE or expires <= now:
             return None
         # Names hold neither quotes nor backslashes, so that the fields as they are make one JSON object: decoding that
@@ -101,7 +101,7 @@ def _object(count: int) -> bytes:
 
 def unpack_changed(session_id: str, head: bytes) -> Changed:
     """Return the bookkeeping that a change has answered."""
-    _, _, version, created, updated, expires, revision, _, _, ttl, length = _unpack_head(head)
+    _, version, created, updated, expires, revision, _, ttl, length = _unpack_head(head)
     return Changed(
         id=session_id,
         user_id=head[_OWNERS : _OWNERS + length].decode(),

@@ -76,6 +76,7 @@ class RedisSessionRepository:
         self._connection = connection
         self._prefix = prefix
         self._partitions = partitions
+        self._whole = prefix is not None and partitions == 1
         self._limits = limits or Limits()
         names = [Names(prefix or "none", partition) for partition in range(partitions)]
         self._margin = max(_MARGIN, 2 * cleanup_interval) * 1000
@@ -140,7 +141,7 @@ class RedisSessionRepository:
         """See `SessionRepository.get`."""
         if not is_id(session_id):
             return None
-        return await self._reads.add(self._partition(session_id), session_id)
+        return await self._reads.add(0 if self._whole else self._partition(session_id), session_id)
 
     async def get_many(self, session_ids: Sequence[str]) -> list[Session | None]:
         """See `SessionRepository.get_many`."""
@@ -279,9 +280,11 @@ class RedisSessionRepository:
         remove: Sequence[str],
         expected_revision: str | None,
     ) -> asyncio.Future[Answer]:
-        removed = encode_names(remove)
-        kept = {name: value for name, value in changes.items() if name not in remove} if removed else changes
-        fields, size = encode_attributes(kept, self._limits)
+        removed: Sequence[bytes] = ()
+        if remove:
+            removed = encode_names(remove)
+            changes = {name: value for name, value in changes.items() if name not in remove}
+        fields, size = encode_attributes(changes, self._limits)
         partition = self._existing(session_id)
         revision = self._revisions.draw()
         control = pack_control(len(fields) // 2, len(removed), revision, expected(expected_revision))
@@ -308,4 +311,4 @@ class RedisSessionRepository:
         """The partition of an id that a session may have; an id that none can have is not found."""
         if not is_id(session_id):
             raise SessionNotFoundError(NOT_FOUND)
-        return self._partition(session_id)
+        return 0 if self._whole else self._partition(session_id)

@@ -141,7 +141,8 @@ class Changes:
     ) -> None:
         self._connection = connection
         self._function = function.encode()
-        self._names = names
+        self._generations = [name.generation for name in names]
+        self._prefixes = [name.session for name in names]
         self._header = header
         self._clock = clock
         self._read_back = read_back
@@ -154,9 +155,14 @@ class Changes:
         self._connection.admit(size)
         if not self._waiting:
             self._connection.enlist(self)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        key = self._names[partition].session + session_id.encode()
-        self._waiting.setdefault(partition, []).append((key, arguments, size, future))
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        change = (self._prefixes[partition] + session_id.encode(), arguments, size, future)
+        changes = self._waiting.get(partition)
+        if changes is None:
+            self._waiting[partition] = [change]
+        else:
+            changes.append(change)
         return future
 
     def emit(self) -> Iterator[Exchange]:
@@ -179,7 +185,7 @@ class Changes:
                 b"FCALL",
                 self._function,
                 len(keys) + 1,
-                self._names[partition].generation,
+                self._generations[partition],
                 *keys,
                 *self._header,
                 *arguments,
@@ -219,7 +225,7 @@ class Changes:
                 continue
             reply = answer[2 + index]
             try:
-                if is_error(reply):
+                if type(reply) is not bytes:
                     reply = checked(reply)
                 future.set_result((reply, now, checked(hashes[index]) if hashes else []))
             except SessionOpsError as error:
