@@ -17,16 +17,24 @@ if TYPE_CHECKING:
     from session_ops.metrics import Metrics
     from session_ops.stores.contract import SessionRepository
 
+    Leads = Callable[[str, float], Awaitable[bool]]
+
 SOON = 1.0
 """Seconds between a deletion and the run that tells of it: many deletions share one run."""
 
+LEASE = 10.0
+"""Seconds after which another process may clean when the one that does has died."""
+
+TASK = "cleanup"
+TURN = "cleanup-turn"
+
 
 class Cleanup:
-    """Runs every `interval` seconds, and soon after a session was deleted here.
+    """Runs every `interval` seconds, and soon after a session was deleted here; one process of the fleet at a time.
 
-    `leads` asks whether this process is the one of the fleet that cleans by the clock. A run behind a deletion does not
-    ask, or the agent manager would hear of it only when the leader's time comes; two that clean at once harm nothing,
-    since a notice may come twice.
+    `leads(task, seconds)` takes or keeps the lead of a task for this process: of TASK while it cleans, and of TURN to
+    be the one whose clock counts. A run behind a deletion takes no turn, or the agent manager would hear of it only
+    when that process' time comes.
     """
 
     def __init__(
@@ -37,15 +45,16 @@ class Cleanup:
         *,
         interval: float,
         batch: int,
-        leads: Callable[[], Awaitable[bool]] | None = None,
+        leads: Leads | None = None,
     ) -> None:
-        """`interval` in seconds; `batch` is the number of sessions taken per step."""
+        """`interval` in seconds; `batch` is the number of sessions taken per step. Without `leads` it is alone."""
         self._repository = repository
         self._agents = agents
         self._metrics = metrics
         self._interval = interval
         self._batch = batch
         self._leads = leads
+        self._lost = False
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
@@ -66,14 +75,44 @@ class Cleanup:
         """Ask for a run behind the deletions of this moment."""
         self._asked.set()
 
-    async def run(self) -> int:
+    async def run(self) -> int | None:
         """Take, tell and confirm until there is nothing left; the number of sessions that were cleaned.
 
-        Ends early when a whole batch could not be told: the agent manager is down then, and all of it comes again
-        with the next run. Raises `StoreUnavailableError`.
+        None when another process is at it. Ends early when a whole batch could not be told: the agent manager is down
+        then, and all of it comes again with the next run. Raises `StoreUnavailableError`.
         """
+        if self._leads is None:
+            return await self._run()
+        if not await self._leads(TASK, LEASE):
+            return None
+        self._lost = False
+        keeping = asyncio.get_running_loop().create_task(self._keep(self._leads), name="cleanup lead")
+        try:
+            return await self._run()
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            # Given up for whoever waits; where that fails it lapses
+            with contextlib.suppress(StoreUnavailableError):
+                await self._leads(TASK, 0)
+
+    async def _keep(self, leads: Leads) -> None:
+        """Keep the lead: a batch takes long when the agent manager is slow."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LEASE
+        while not self._lost:
+            await asyncio.sleep(LEASE / 4)
+            asked = loop.time()
+            try:
+                self._lost = not await leads(TASK, LEASE)
+            except StoreUnavailableError:
+                self._lost = loop.time() > until
+            else:
+                until = asked + LEASE
+
+    async def _run(self) -> int:
         cleaned = 0
-        while ended := await self._repository.clean(self._batch):
+        while not self._lost and (ended := await self._repository.clean(self._batch)):
             heard = await asyncio.gather(*map(self._agents.release, ended))
             told = [end for end, was_heard in zip(ended, heard, strict=True) if was_heard]
             if not told:
@@ -97,9 +136,14 @@ class Cleanup:
 
     async def _run_once(self, *, asked: bool) -> None:
         try:
-            if not asked and self._leads is not None and not await self._leads():
+            if not asked and self._leads is not None and not await self._leads(TURN, self._interval / 2):
                 return
             cleaned = await self.run()
+            if cleaned is None:
+                # Whoever is at it may have looked before what was deleted here
+                if asked:
+                    self._asked.set()
+                return
         except StoreUnavailableError as error:
             self._metrics.count("session_ops_cleanup_runs_total", "failed")
             self._log.warning("cleanup_failed", store=error.store, reason=error.reason)

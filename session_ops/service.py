@@ -11,10 +11,11 @@ from session_ops.measured import MeasuredRepository
 from session_ops.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from session_ops.agents import AgentManager, AgentState
+    from session_ops.cleanup import Leads
     from session_ops.records import Changed, NewSession, Page, Session, Statistics
     from session_ops.stores.contract import Order, SessionRepository
 
@@ -35,10 +36,11 @@ class SessionService:
         agent_manager: AgentManager | None = None,
         metrics: Metrics | None = None,
         store: str = "redis",
-        leads_cleanup: Callable[[], Awaitable[bool]] | None = None,
+        leads: Leads | None = None,
     ) -> None:
         """`cleanup_interval` in seconds, `cleanup_batch_size` in sessions. `store` names the repository in the metrics;
-        `leads_cleanup` asks whether this process may clean now.
+        `leads(task, seconds)` takes or keeps the lead of a task for this process, so that one cleans at a time; the
+        repositories' `lead` does it. None: this process is the only one.
         """
         self.metrics = metrics or Metrics()
         self._repository: SessionRepository = MeasuredRepository(repository, store, self.metrics)
@@ -50,7 +52,7 @@ class SessionService:
             self.metrics,
             interval=cleanup_interval,
             batch=cleanup_batch_size,
-            leads=leads_cleanup,
+            leads=leads,
         )
 
     async def __aenter__(self) -> Self:

@@ -89,8 +89,8 @@ class Worker:
         repository = make_repository(settings, connection)
         holder = f"{socket.gethostname()}:{os.getpid()}"
 
-        async def leads() -> bool:
-            return await repository.lead("cleanup", holder, settings.session_cleanup_interval / 2)
+        async def leads(task: str, seconds: float) -> bool:
+            return await repository.lead(task, holder, seconds)
 
         service = SessionService(
             repository,
@@ -98,7 +98,7 @@ class Worker:
             cleanup_batch_size=settings.session_cleanup_batch_size,
             agent_manager=self._manager,
             metrics=self._metrics,
-            leads_cleanup=leads,
+            leads=leads,
         )
         readiness = Readiness(
             service,
@@ -112,11 +112,11 @@ class Worker:
         app = make_app(service, self._tokens, readiness, body_limit=settings.session_body_limit)
         self._server = _Server(_configuration(app, settings), self._started)
         self._handle_signals()
-        async with service:
-            try:
+        try:
+            async with service:
                 await self._server.serve(sockets=[self._socket])
-            finally:
-                await connection.close()
+        finally:
+            await connection.close()
         self._log.info("worker_stopped")
 
     def _started(self) -> None:

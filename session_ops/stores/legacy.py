@@ -33,6 +33,7 @@ from session_ops.stores.legacy_rows import (
     with_data,
 )
 from session_ops.stores.legacy_schema import Columns, Schema
+from session_ops.stores.legacy_sliding import LegacySliding
 from session_ops.stores.legacy_statements import Statements
 from session_ops.stores.legacy_writes import Writes, draw_revision, not_found
 
@@ -81,6 +82,12 @@ class LegacySessionRepository:
             limits=self._limits,
         )
         self._writes = Writes(database, self._statements, self._limits)
+        self._sliding = LegacySliding(self.touch, ttl=ttl, max_lifetime=max_lifetime)
+
+    @property
+    def touch_failures(self) -> int:
+        """How many touches of `touch_later` have failed."""
+        return self._sliding.failures
 
     async def create_schema(self) -> None:
         """Make the tables and indexes that are missing. Repeatable, and safe on several hosts at once."""
@@ -163,6 +170,10 @@ class LegacySessionRepository:
         if not rows:
             raise not_found()
         return to_session(rows[0])
+
+    def touch_later(self, session: Session) -> bool:
+        """See `SessionRepository.touch_later`."""
+        return self._sliding.touch(session)
 
     async def delete(self, session_id: str, *, expected_revision: str | None = None) -> bool:
         """See `SessionRepository.delete`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -193,3 +194,45 @@ async def test_all_sessions_of_a_user_end_together(repository: SessionRepository
     assert await repository.get_many([session.id for session in mine]) == [None] * 120
     assert await repository.get(other.id) == other
     assert await repository.delete_user("ann") == 0
+
+
+async def test_a_touch_behind_a_read_is_sent_once_and_where_it_is_due(backend: Backend) -> None:
+    repository = backend.repository(ttl=DAY)
+    created = await repository.create(NewSession(user_id="ann", data={"a": 1}))
+    await backend.pass_time(created.id, 3_600)
+    read = await repository.get(created.id)
+    assert read is not None
+
+    sent = [repository.touch_later(read) for _ in range(3)]
+
+    assert sent == [True, False, False]
+    after = read
+    for _ in range(1_000):
+        after = await repository.get(created.id) or after
+        if after.expires_at > read.expires_at:
+            break
+        await asyncio.sleep(0.002)
+    assert after.expires_at > read.expires_at
+    assert (after.revision, after.data) == (read.revision, read.data)
+    assert repository.touch_later(after) is False
+
+
+async def test_no_touch_behind_a_read_revives_what_has_ended(backend: Backend) -> None:
+    repository = backend.repository(ttl=DAY)
+    deleted = await repository.create(NewSession(user_id="ann"))
+    expired = await repository.create(NewSession(user_id="ann"))
+    read = []
+    for session in (deleted, expired):
+        await backend.pass_time(session.id, 3_600)
+        found = await repository.get(session.id)
+        assert found is not None
+        read.append(found)
+    await repository.delete(deleted.id)
+    await backend.pass_time(expired.id, DAY)
+
+    for session in read:
+        repository.touch_later(session)
+    await asyncio.sleep(0.05)
+
+    assert await repository.get_many([deleted.id, expired.id]) == [None, None]
+    assert await repository.count_active() == 0

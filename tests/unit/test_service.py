@@ -177,10 +177,10 @@ async def test_an_end_that_is_never_heard_holds_up_no_other(repository: FakeRepo
 
 
 async def test_cleanup_leaves_it_to_the_host_that_leads(repository: FakeRepository) -> None:
-    async def leads() -> bool:
-        return False
+    async def leads(task: str, seconds: float) -> bool:
+        return task != cleanup.TURN
 
-    service = SessionService(repository, cleanup_interval=0.001, leads_cleanup=leads)
+    service = SessionService(repository, cleanup_interval=0.001, leads=leads)
     async with service:
         await asyncio.sleep(0.02)
     assert "clean" not in repository.calls
@@ -189,10 +189,10 @@ async def test_cleanup_leaves_it_to_the_host_that_leads(repository: FakeReposito
 async def test_a_deletion_is_told_also_by_a_host_that_does_not_lead(
     repository: FakeRepository, manager: Manager
 ) -> None:
-    async def leads() -> bool:
-        return False
+    async def leads(task: str, seconds: float) -> bool:
+        return task != cleanup.TURN
 
-    async with SessionService(repository, agent_manager=manager, leads_cleanup=leads) as service:
+    async with SessionService(repository, agent_manager=manager, leads=leads) as service:
         session = await service.create(NewSession(user_id="u"))
         await service.delete(session.id)
         await heard(manager)
