@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from tests.ledger.ledger import Ledger
-from tests.ledger.linearizability import Rules
 from tests.ledger.report import Report
+from tests.linearizability import Rules
 
 
 def main() -> int:
@@ -26,6 +26,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=200.0, help="requests per second")
     parser.add_argument("--repeated-ends", action="store_true", help="a second delete may be acknowledged as well")
+    parser.add_argument(
+        "--dirty-reads", action="store_true", help="what was not acknowledged may show and vanish again"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
     given = parser.parse_args()
     if given.token.startswith("@"):
@@ -39,7 +42,7 @@ def main() -> int:
 
 async def run(given: argparse.Namespace) -> Report:
     """One run; an interrupt ends it early, and it still reads everything back."""
-    rules = Rules(repeated_ends=given.repeated_ends)
+    rules = Rules(repeated_ends=given.repeated_ends, dirty_reads=given.dirty_reads)
     ledger = Ledger(given.host, given.token, rate=given.rate, seed=given.seed, rules=rules)
     interrupted = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from tests.ledger.answers import Answer, Outcome
-from tests.ledger.linearizability import Call, History
+from tests.linearizability import Call, History
 
 if TYPE_CHECKING:
     import random
@@ -60,11 +59,11 @@ class Archive:
 
 def begin_anew(tracked: Tracked, value: dict[str, Any] | None) -> None:
     """Give the session a history that begins with what it is now: `value` as answered, None where it has ended."""
-    tracked.history = history = History(time.monotonic)
+    tracked.history = history = History()
     tracked.requests = 0
     data, revision = (value["data"], value["revision"]) if value is not None else ({}, None)
     recording = history.begin(Call.create(data), session_id=tracked.id, by="settled")
-    recording.answered(data, revision)
+    recording.answered(data=data, revision=revision)
     if value is None:
         history.begin(Call.delete(), session_id=tracked.id, by="settled").ended()
         tracked.unknown.clear()  # what comes too late finds no session

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from tests.ledger.answers import Answer, Outcome, ask
-from tests.ledger.linearizability import Call, History, Recording
 from tests.ledger.sessions import Tracked, User
+from tests.linearizability import Call, History, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,14 +31,14 @@ class Calls:
 
     async def create(self, user: User, host: Host) -> Tracked | None:
         """One more session for the user, or None. One that was not answered has an id that nobody knows."""
-        tracked = Tracked("", user, History(time.monotonic))
+        tracked = Tracked("", user, History())
         given = tracked.attributes(self._chance)
         recording = tracked.history.begin(Call.create(given), by=f"create {host.url}")
         answer = await self._send("create", host, "POST", "/v1/sessions", {"user_id": user.id, "data": given})
         if answer.outcome is not Outcome.DONE:
             return None
         tracked.id = recording.session_id = answer.body["id"]
-        recording.answered(answer.body["data"], answer.body["revision"])
+        recording.answered(data=answer.body["data"], revision=answer.body["revision"])
         return tracked
 
     async def read(self, tracked: Tracked, host: Host, kind: Literal["read", "touch"] = "read") -> Answer:
@@ -58,7 +58,7 @@ class Calls:
         if kind == "merge":
             given = tracked.attributes(self._chance, removing=True)
             removed = [name for name, value in given.items() if value is None]
-            call = Call.update({name: value for name, value in given.items() if value is not None}, removed)
+            call = Call.update({name: value for name, value in given.items() if value is not None}, remove=removed)
             method, body = "PATCH", {"data": given}
             headers = self._chance.choice(("", "prefer: return=minimal\r\n"))
         elif kind == "replace":
@@ -79,7 +79,7 @@ class Calls:
         else:
             recording.answered()
         if answer.body:
-            shown.answered(answer.body["data"], answer.body["revision"])
+            shown.answered(data=answer.body["data"], revision=answer.body["revision"])
         else:
             shown.refused("not shown")
         return answer
@@ -93,7 +93,7 @@ class Calls:
             if answer.outcome is not Outcome.DONE:
                 recording.refused(answer.reason)
             elif tracked.id in listed:
-                recording.answered(listed[tracked.id]["data"], listed[tracked.id]["revision"])
+                recording.answered(data=listed[tracked.id]["data"], revision=listed[tracked.id]["revision"])
             else:
                 recording.absent()
         return answer
@@ -144,7 +144,7 @@ class Calls:
         return answer
 
     @staticmethod
-    def _begin(tracked: Tracked, call: Call, kind: Kind, host: Host) -> Recording:
+    def _begin(tracked: Tracked, call: Call, kind: Kind, host: Host) -> Operation:
         return tracked.history.begin(call, session_id=tracked.id, by=f"{kind} {host.url}")
 
 
@@ -152,10 +152,10 @@ def _path(tracked: Tracked) -> str:
     return f"/v1/sessions/{tracked.id}"
 
 
-def _note(recording: Recording, answer: Answer) -> None:
+def _note(recording: Operation, answer: Answer) -> None:
     if answer.outcome is Outcome.DONE:
         body = answer.body or {}
-        recording.answered(body.get("data"), body.get("revision"))
+        recording.answered(data=body.get("data"), revision=body.get("revision"))
     elif answer.outcome is Outcome.ABSENT:
         recording.absent()
     elif answer.outcome is Outcome.UNKNOWN:

@@ -8,7 +8,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
-from tests.ledger.linearizability import Rules, UndecidedError, Violation, check
+from tests.linearizability import Rules, UndecidedError, Violation, check
 
 if TYPE_CHECKING:
     from tests.ledger.sessions import Tracked

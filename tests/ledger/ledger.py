@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from tests.ledger.archive import Archive
 from tests.ledger.calls import Calls
 from tests.ledger.judge import Judge
-from tests.ledger.linearizability import Rules
 from tests.ledger.load import Load
 from tests.ledger.phases import Phases
 from tests.ledger.readback import ReadBack
 from tests.ledger.report import Report
 from tests.ledger.wire import Host
+from tests.linearizability import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import random
 
-    from tests.ledger.linearizability import Call, History
+    from tests.linearizability import Call, History
 
 NAMES = ("a", "b", "c", "d", "e")
 """The attributes that are written; few, so that requests meet on them."""
