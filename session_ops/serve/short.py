@@ -44,6 +44,7 @@ class ShortProtocol(LimitedProtocol):
 
     plain: Plain
     _defaults: tuple[object, bytes] = (None, b"")
+    _idle_since = 0.0
     # The last headers on this connection and what they allowed: a client sends the same ones with every request
     _headers: list[tuple[bytes, bytes]] | None = None
     _caller: Caller
@@ -106,6 +107,45 @@ class ShortProtocol(LimitedProtocol):
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    # One timer per connection instead of one per request
+
+    def on_response_complete(self) -> None:
+        """Go on with what is pipelined, else be idle. As uvicorn's, which makes a timer here and ends it when more
+        arrives: as dear as finding the session in the answer.
+        """
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Leave the timer alone when more arrives: it looks for itself whether the connection is idle."""
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been idle for all of the time, else look again when it may have been."""
+        self.timeout_keep_alive_task = None
+        now = self.loop.time()
+        if self._head_open or not self.cycle.response_complete:
+            self._idle_since = now
+        left = self._idle_since + self.timeout_keep_alive - now
+        if left <= 0:
+            super().timeout_keep_alive_handler()
+        elif not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the timer with the connection."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
 
     def _default_headers(self) -> bytes:
         """The headers that uvicorn adds to every answer; it makes a new list of them every second."""

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from session_ops.api.app import make_app
+from session_ops.api.app import Api, make_app
 from session_ops.api.tokens import Grant, Scope, Tokens
 from session_ops.readiness import Readiness
+from session_ops.serve.protocol import LimitedProtocol
+from session_ops.serve.short import short_protocol
 from session_ops.service import SessionService
 from session_ops.settings import Flag
+from tests.unit.api.served import Served
 from tests.unit.fake_repository import FakeRepository
 
 if TYPE_CHECKING:
@@ -62,3 +65,19 @@ async def session(client: httpx.AsyncClient) -> dict[str, Any]:
     answer = await client.post("/v1/sessions", json={"user_id": "alice", "agent_id": "bot", "data": {"a": 1, "b": 2}})
     body: dict[str, Any] = answer.json()
     return body
+
+
+@pytest.fixture
+async def short(app: Api) -> AsyncIterator[Served]:
+    served = Served(app, short_protocol(16_384, app.plain))
+    await served.started.wait()
+    yield served
+    await served.stop()
+
+
+@pytest.fixture
+async def long(app: Api) -> AsyncIterator[Served]:
+    served = Served(app, LimitedProtocol)
+    await served.started.wait()
+    yield served
+    await served.stop()
