@@ -35,7 +35,7 @@ SAMPLES = re.compile(
             r"[A-Za-z0-9_-]{32}",  # a token
             r"[A-Za-z0-9_-]{22}",  # an id
             r"[0-9a-f]{16}",  # a revision
-            r"[0-9a-f]{12}-\d+",  # a request's id
+            r"[0-9a-f]{12}-[0-9a-f]+",  # a request's id
             r"1\d{12}",  # a time
         )
     )

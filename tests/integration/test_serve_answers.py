@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from session_ops.stores.library import load_library
+from tests.conftest import administrator_connection
 from tests.integration.conftest import prepare
 from tests.integration.service_process import TOKEN, ServiceProcess, answer_to, total, until
 from tests.servers import SERVICE_PASSWORD, RedisServer, free_port
@@ -103,3 +106,36 @@ def test_nothing_secret_is_said(make_service: Callable[..., ServiceProcess], rea
     said = "".join(service.lines) + command_lines.decode()
     for secret in (TOKEN, SERVICE_PASSWORD, session["id"], "private"):
         assert secret not in said
+
+
+def test_a_service_that_misses_its_library_is_not_ready_and_says_so(
+    make_service: Callable[..., ServiceProcess], tmp_path: Path
+) -> None:
+    redis = RedisServer(tmp_path / "own").start()
+    try:
+        service = make_service(redis).start()
+        answer = service.get("/readyz")
+        assert answer.status_code == 503
+        assert "the function library is missing" in answer.json()["reasons"][0]
+        assert answer.json()["stores"]["redis"]["library"] is False
+        assert service.get("/v1/sessions/abc").status_code == 503
+        asyncio.run(prepare(redis))
+        until(lambda: service.get("/readyz").status_code == 200)
+
+        # Redis starts empty: the functions are gone with the data, until the unit on its host has loaded them again
+        redis.kill()
+        shutil.rmtree(tmp_path / "own" / "appendonlydir")
+        redis.start()
+        until(lambda: "library is missing" in "".join(service.get("/readyz").json()["reasons"]))
+        asyncio.run(load(redis))
+        until(lambda: "has lost its data" in "".join(service.get("/readyz").json()["reasons"]))
+        assert service.get("/readyz").status_code == 503
+        assert service.get("/v1/sessions/abc").status_code == 503
+    finally:
+        redis.stop()
+
+
+async def load(redis: RedisServer) -> None:
+    administrator = administrator_connection(redis)
+    await load_library(administrator)
+    await administrator.close()
