@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
-        test-fleet test-fleet-slow model model-deep wheelhouse bench-rollout bench-store bench-memory lock reference
+        test-fleet test-fleet-slow model model-deep wheelhouse chaos soak bench-rollout bench-store bench-memory lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -12,6 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport ANSIBLE_INVENTORY
 PLAY := ansible-playbook
 ARGS ?=
+MINUTES ?= 30
+SEED ?= $(shell shuf -i 1-999999 -n 1)
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,9 +57,9 @@ test-protocol: ## The ownership protocol's model, every guard taken away, and th
 	@scripts/bootstrap test
 	@pytest tests/protocol tests/linearizability $(ARGS)
 
-test-ledger: ## The ledger finds broken stores, and passes correct ones and the real service
+test-ledger: ## The ledger finds broken stores, passes correct ones and the real service; the rig heals what it breaks
 	@scripts/bootstrap test
-	@pytest tests/ledger $(ARGS)
+	@pytest tests/ledger tests/chaos $(ARGS)
 
 test-integration: ## Tests with real servers on loopback
 	@scripts/bootstrap test
@@ -78,6 +80,14 @@ model: ## Search the ownership protocol's default scenarios, and print a counter
 model-deep: ## The larger scenarios as well, half an hour on two cores
 	@scripts/bootstrap venv
 	@python -m tests.protocol --deep $(ARGS)
+
+chaos: ## Every fault once on the lab's fleet, under the ledger: out/chaos.json
+	@scripts/bootstrap test
+	@python -m tests.chaos round --seed $(SEED) $(ARGS)
+
+soak: ## Faults at random on the lab's fleet for MINUTES, picked by SEED, under the ledger: out/soak.json
+	@scripts/bootstrap test
+	@python -m tests.chaos soak --minutes $(MINUTES) --seed $(SEED) --hold 15 $(ARGS)
 
 bench-rollout: ## Time first rollout, second run and verification on a lab of its own: out/bench-rollout.json
 	@scripts/bootstrap test

@@ -1,0 +1,1 @@
+"""Faults of a fleet, and what must hold while they last."""

@@ -1,0 +1,72 @@
+"""Figures of a round or a soak in the form of every measurement, and the whole story in JSON beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from tests.bench.report import OUT, Figure, publish
+from tests.ledger.phases import ONE_SESSION, OVERALL
+
+if TYPE_CHECKING:
+    from tests.chaos.scenario import Trial
+    from tests.ledger.report import Report
+
+
+def tell(target: str, seed: int, reports: list[Report], trials: list[Trial], broken: list[str]) -> int:
+    """Print everything, write `out/TARGET.json` and `out/TARGET-story.json`; returns the exit code: 1 for a failure."""
+    problems = [f"{each.name}: {problem}" for each in trials for problem in each.problems()]
+    may_lose = any(trial.expected.loses for trial in trials)
+    for report in reports:
+        lost = report.lost + report.stale
+        if report.resurrected or report.unread or report.undecided or not report.checked or (lost and not may_lose):
+            problems.append(f"the ledger found: {report.found}, unread {report.unread}, undecided {report.undecided}")
+    problems += broken
+    OUT.mkdir(exist_ok=True)
+    story = {
+        "seed": seed,
+        "trials": [trial.figures() for trial in trials],
+        "ledgers": [report.figures() for report in reports],
+        "problems": problems,
+    }
+    (OUT / f"{target}-story.json").write_text(json.dumps(story, indent=2) + "\n")
+    status = publish(target, _figures(reports, trials, may_lose=may_lose))
+    for report in reports:
+        for told in report.stories:
+            print(f"\n{told}", file=sys.stderr)
+    for problem in problems:
+        print(f"NOT OK: {problem}", file=sys.stderr)
+    return 1 if problems else status
+
+
+def _figures(reports: list[Report], trials: list[Trial], *, may_lose: bool) -> list[Figure]:
+    def count(name: str, value: float, goal: str | None = None, unit: str = "count") -> Figure:
+        return Figure(name=name, unit=unit, runs=[value], goal=goal)
+
+    wholes = [report.whole for report in reports]
+    never = "<= 0"
+    figures = [
+        count("faults injected", len(trials)),
+        count("requests", sum(whole["requests"] for whole in wholes)),
+        count("acknowledged changes", sum(whole["acknowledged_writes"] for whole in wholes)),
+        count("failed requests", sum(sum(whole["failed"].values()) for whole in wholes)),
+        count("sessions lost", sum(report.lost for report in reports), None if may_lose else never),
+        count("sessions resurrected", sum(report.resurrected for report in reports), never),
+        count("sessions stale", sum(report.stale for report in reports), None if may_lose else never),
+        count("sessions unread or undecided", sum(each.unread + each.undecided for each in reports), never),
+        count("p99", max(whole["p99_ms"] or 0.0 for whole in wholes), unit="ms"),
+    ]
+    by_fault: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        by_fault[trial.fault.name].append(trial)
+    for name, same in by_fault.items():
+        expected = same[0].expected
+        for label, limit in ((OVERALL, expected.silence), (ONE_SESSION, expected.one_session)):
+            # A limit holds for every occurrence: the figure is the longest, its trials stand in the story.
+            longest = max(trial.silence(label) for trial in same)
+            figures.append(
+                count(f"silence of {label}: {name}", longest, None if limit is None else f"<= {limit:g}", "s")
+            )
+    return figures
