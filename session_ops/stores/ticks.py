@@ -170,10 +170,15 @@ class Changes:
         waiting, self._waiting = self._waiting, {}
         for partition, changes in waiting.items():
             start = size = 0
-            for end, (_, _, more, _) in enumerate(changes):
-                if end > start and (end - start == _CHANGES or size + more > _CHANGES_BYTES):
+            keys: set[bytes] = set()
+            for end, (key, _, more, _) in enumerate(changes):
+                # Two changes of a session are not read back together: the first would be answered with the second
+                again = self._read_back and key in keys
+                if end > start and (again or end - start == _CHANGES or size + more > _CHANGES_BYTES):
                     yield self._exchange(partition, changes[start:end], size)
                     start, size = end, 0
+                    keys.clear()
+                keys.add(key)
                 size += more
             yield self._exchange(partition, changes[start:], size)
 

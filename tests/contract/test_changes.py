@@ -86,6 +86,19 @@ async def test_updates_of_different_attributes_do_not_overwrite_each_other(backe
     assert read.version == 41
 
 
+async def test_updates_made_at_once_are_each_answered_with_what_they_made(
+    repository: SessionRepository, session: Session
+) -> None:
+    made, removed = await asyncio.gather(
+        repository.update(session.id, changes={"new": 1}), repository.update(session.id, changes={}, remove=["new"])
+    )
+
+    assert made.data["new"] == 1
+    assert "new" not in removed.data
+    assert made.revision != removed.revision
+    assert made.version != removed.version
+
+
 async def test_of_two_writers_with_one_revision_one_wins(backend: Backend) -> None:
     one, two = backend.repository(), backend.repository()
     session = await one.create(NewSession(user_id="ann"))
