@@ -25,6 +25,8 @@ local DAY = 86400000
 local OUTBOX_DAYS = 30
 -- A page of a list examines at most this many entries and stops after this many bytes of data: it blocks Redis.
 local EXAMINED, PAGE_BYTES = 1000, 1048576
+-- Generation keys whose names are kept: the partitions of a Cluster, and of a generation or two before
+local PLACES = 1024
 
 -- None of these exist while the library is loaded: the first call of a function fetches them
 local call, pcall, pack, unpack_head, floor, ceil, find, sub, byte, format, min
@@ -32,10 +34,33 @@ local call, pcall, pack, unpack_head, floor, ceil, find, sub, byte, format, min
 local CORRUPT = {err = 'CORRUPT not a session'}
 local BAD_ARGUMENTS = 'ERR bad arguments, nothing was written'
 
+-- The names that belong to a generation key, and what one call after another notes beside them: building them costs more
+-- than the guards. They follow from the key alone, so that nothing here can be out of date.
+local places, known = {}, 0
+
+local function place(generation)
+  local tail = sub(generation, 11)
+  local sessions = 'sessions' .. tail .. ':'
+  known = known + 1
+  if known > PLACES then
+    places, known = {}, 1
+  end
+  places[generation] = {
+    session = 'session' .. tail .. ':', indexes = sessions, expiry = sessions .. 'expiry', created = sessions .. 'created',
+    user = sessions .. 'user:', agent = sessions .. 'agent:', stats = sessions .. 'stats', ended = sessions .. 'ended',
+    skip = #tail + 9,
+  }
+  return places[generation]
+end
+
 -- What every call begins with: the guards, the time, and the names that belong to the generation key
 local function enter(generation)
-  if not generation or not find(generation, '^generation:') then
-    return nil, redis.error_reply(BAD_ARGUMENTS)
+  local c = places[generation or '']
+  if not c then
+    if not generation or not find(generation, '^generation:') then
+      return nil, redis.error_reply(BAD_ARGUMENTS)
+    end
+    c = place(generation)
   end
   if not find(call('INFO', 'replication'), 'role:master', 1, true) then
     return nil, redis.error_reply('WRONGSERVER not a primary')
@@ -47,13 +72,9 @@ local function enter(generation)
   if mode ~= 'final' then
     return nil, redis.error_reply('MODE the generation is in mode ' .. mode)
   end
-  local time, tail = call('TIME'), sub(generation, 11)
-  local sessions = 'sessions' .. tail .. ':'
-  return {
-    mode = mode, now = time[1] * 1000 + floor(time[2] / 1000), session = 'session' .. tail .. ':', indexes = sessions,
-    expiry = sessions .. 'expiry', created = sessions .. 'created', user = sessions .. 'user:',
-    agent = sessions .. 'agent:', stats = sessions .. 'stats', ended = sessions .. 'ended', skip = #tail + 9, kept = {},
-  }
+  local time = call('TIME')
+  c.mode, c.now, c.kept = mode, time[1] * 1000 + floor(time[2] / 1000), {}
+  return c
 end
 
 local function is_count(value)
