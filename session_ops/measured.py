@@ -18,7 +18,7 @@ from session_ops.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
-    from session_ops.metrics import Metrics
+    from session_ops.metrics import Histogram, Metrics
     from session_ops.records import Changed, Ended, NewSession, Page, Session, Statistics
     from session_ops.stores.contract import Order, SessionRepository
 
@@ -51,6 +51,7 @@ class MeasuredRepository:
         self._store = store
         self._metrics = metrics
         self._get = metrics.histogram(DURATION, store, "get")
+        self._series: dict[str, Histogram] = {}
 
     async def get(self, session_id: str) -> Session | None:
         """As `SessionRepository.get`; spelt out, since it is what a service does most."""
@@ -68,13 +69,19 @@ class MeasuredRepository:
         try:
             result = await call
         except _ANSWERS:
-            self._metrics.histogram(DURATION, self._store, operation).observe(perf_counter() - started)
+            self._took(operation, perf_counter() - started)
             raise
         except Exception as error:
             self._failed(operation, error)
             raise
-        self._metrics.histogram(DURATION, self._store, operation).observe(perf_counter() - started)
+        self._took(operation, perf_counter() - started)
         return result
+
+    def _took(self, operation: str, seconds: float) -> None:
+        series = self._series.get(operation)
+        if series is None:
+            series = self._series[operation] = self._metrics.histogram(DURATION, self._store, operation)
+        series.observe(seconds)
 
     def _failed(self, operation: str, error: Exception) -> None:
         self._metrics.count(ERRORS, self._store, operation, error_kind(error))

@@ -33,17 +33,17 @@ _is_number = re.compile(rb"[0-9]{1,9}").fullmatch
 _decode = msgspec.json.Decoder(DataBody).decode
 
 _NOT_OF_READS = frozenset({b"if-none-match", b"if-match", b"prefer", b"content-type", b"content-length"})
-_NEVER = frozenset({b"transfer-encoding", b"expect"})
-_KNOWN = frozenset({b"authorization", b"x-request-id"}) | _NOT_OF_READS | _NEVER
+_NEVER = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+_KNOWN = frozenset({b"authorization", b"x-request-id", b"connection"}) | _NOT_OF_READS | _NEVER
 
 
 class Caller:
     """What the headers of a request say: what the short way may do for it, and how."""
 
-    __slots__ = ("if_match", "may_change", "may_read", "minimal", "request_id")
+    __slots__ = ("if_match", "may_change", "may_read", "minimal", "names_connection", "request_id")
 
     def __init__(self) -> None:
-        self.may_read = self.may_change = self.minimal = False
+        self.may_read = self.may_change = self.minimal = self.names_connection = False
         self.if_match: str | None = None
         self.request_id: str | None = None
 
@@ -86,6 +86,7 @@ class Plain:
                 if name in given or name in _NEVER:
                     return caller
                 given[name] = value
+        caller.names_connection = b"connection" in given
         authorization = given.get(b"authorization")
         scopes = self._tokens.scopes_of(None if authorization is None else authorization.decode("latin-1")) or ()
         named = given.get(b"x-request-id")

@@ -26,12 +26,12 @@ _NOBODY_WAITS = asyncio.Event()
 class _Exchange:
     """A plain request under way. Has what uvicorn asks of the cycle that it keeps of a request."""
 
-    __slots__ = ("body", "call", "disconnected", "keep_alive", "more_body", "response_complete", "scope")
+    __slots__ = ("body", "call", "disconnected", "headers", "keep_alive", "more_body", "response_complete")
     message_event = _NOBODY_WAITS
 
-    def __init__(self, call: Call, scope: dict[str, Any]) -> None:
+    def __init__(self, call: Call, headers: list[tuple[bytes, bytes]]) -> None:
         self.call = call
-        self.scope = scope
+        self.headers = headers
         self.body = call.body
         self.more_body = True
         self.keep_alive = True
@@ -49,30 +49,38 @@ class ShortProtocol(LimitedProtocol):
     _headers: list[tuple[bytes, bytes]] | None = None
     _caller: Caller
 
+    def on_message_begin(self) -> None:
+        """A head begins. uvicorn's scope of it is made only if the request turns out not to be plain."""
+        self._head_open, self._head = True, 0
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
+    def _make_scope(self) -> None:
+        """What uvicorn does when a head begins, with what has come of it since."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+
     def on_headers_complete(self) -> None:
         """The head is complete: a plain request waits for its body alone."""
-        if self._may_be_short():
+        cycle = self.cycle
+        # Nothing before this request is unfinished, and nothing is special about the connection
+        if (cycle is None or cycle.response_complete) and not self._suspect and not self.flow.write_paused:
             headers = self.headers
             if headers != self._headers:
                 self._headers, self._caller = headers, self.plain.caller(headers)
-            call = self.plain.call(self.parser.get_method(), self.url, self._caller)
-            if call is not None:
-                self._head_open = False
-                self.cycle = cast("Any", _Exchange(call, cast("dict[str, Any]", self.scope)))
-                return
+            caller = self._caller
+            # Without a header that says so, HTTP/1.0 does not keep a connection
+            if self.parser.should_keep_alive() and (
+                not caller.names_connection or self.parser.get_http_version() == "1.1"
+            ):
+                call = self.plain.call(self.parser.get_method(), self.url, caller)
+                if call is not None:
+                    self._head_open = False
+                    self.cycle = cast("Any", _Exchange(call, headers))
+                    return
+        self._make_scope()
         super().on_headers_complete()
-
-    def _may_be_short(self) -> bool:
-        """Whether the connection is in its usual state: nothing before this request, nothing special about it."""
-        cycle, parser = self.cycle, self.parser
-        return (
-            (cycle is None or cycle.response_complete)
-            and not self._suspect
-            and not self.flow.write_paused
-            and parser.get_http_version() == "1.1"
-            and parser.should_keep_alive()
-            and not parser.should_upgrade()
-        )
 
     def on_body(self, body: bytes) -> None:
         """Keep the body; that of a plain request is no longer than the head has said, and that was allowed."""
@@ -159,19 +167,26 @@ class ShortProtocol(LimitedProtocol):
     def _go_on(self, exchange: _Exchange) -> RequestResponseCycle:
         """The same request as uvicorn would have begun it, with what was learnt on the short way."""
         call = exchange.call
-        raw = b"/v1/sessions/" + call.session_id.encode()
-        exchange.scope.update(
-            {
-                "method": "PATCH" if call.changes else "GET",
-                "path": raw.decode(),
-                "raw_path": raw,
-                "query_string": b"",
-                STARTED: call.started,
-                FAILURE: call.failure,
-            }
-        )
+        path = f"/v1/sessions/{call.session_id}"
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "state": self.app_state.copy(),
+            "method": "PATCH" if call.changes else "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": exchange.headers,
+            STARTED: call.started,
+            FAILURE: call.failure,
+        }
         cycle = RequestResponseCycle(
-            scope=cast("Any", exchange.scope),
+            scope=cast("Any", scope),
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,

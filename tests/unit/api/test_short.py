@@ -62,14 +62,34 @@ async def test_a_body_in_pieces_is_put_together(short: Served, session: dict[str
     assert text.count(b'"a":"long"') == 2
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [
+        ("1.1", {"connection": "close"}),
+        ("1.0", {"connection": "close"}),
+        ("1.0", {"connection": "keep-alive"}),
+        ("1.0", {}),
+    ],
+)
 async def test_a_connection_that_is_to_be_closed_is_closed(
-    short: Served, session: dict[str, Any], version: str
+    short: Served, session: dict[str, Any], version: str, headers: dict[str, str]
 ) -> None:
-    asked = request("GET", f"/v1/sessions/{session['id']}", {**TOKEN, "connection": "close"})
+    asked = request("GET", f"/v1/sessions/{session['id']}", {**TOKEN, **headers})
     text = await short.say(asked.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
     assert text.startswith(b"HTTP/1.1 200")
     assert b"connection: close\r\n" in text
+
+
+async def test_a_caller_that_asks_to_keep_the_connection_takes_the_short_way(
+    short: Served, session: dict[str, Any]
+) -> None:
+    asked = request("GET", f"/v1/sessions/{session['id']}", {**TOKEN, "connection": "keep-alive"})
+    reader, writer = await short.connect()
+    for _ in range(2):
+        writer.write(asked)
+        await reader.readuntil(b'"}')
+    writer.close()
+    assert short.counting.requests == 0
 
 
 async def test_a_server_that_stops_answers_what_is_under_way_and_closes(
