@@ -32,6 +32,8 @@ _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 
 _MAXIMUM_NAME = 128
 _MAXIMUM_OWNER = 256
+# Redis' Lua takes up to 8,000 values in one command
+_MAXIMUM_REMOVED = 4_096
 # msgspec and PostgreSQL's bigint agree on 64-bit signed integers; beyond them a decoder silently makes a float.
 _INTEGERS = range(-(2**63), 2**63)
 
@@ -93,7 +95,9 @@ def check_page(limit: int) -> None:
 
 
 def encode_names(names: Sequence[str]) -> list[bytes]:
-    """Return the attribute names as stores keep them; raises `InvalidSessionError`."""
+    """Return the names of attributes to remove as stores keep them; raises `InvalidSessionError`."""
+    if len(names) > _MAXIMUM_REMOVED:
+        raise InvalidSessionError(f"remove: more than {_MAXIMUM_REMOVED} names")
     return [_encode_name(name) for name in names] if names else []
 
 

@@ -49,7 +49,7 @@ class SessionRepository(Protocol):
         """Set the attributes in `changes`, remove those in `remove`, leave all others as they are *now* in the store.
 
         Two updates of different attributes never overwrite each other. Removing an absent attribute is no error;
-        one that is both set and removed ends removed.
+        one that is both set and removed ends removed. More than 4,096 to remove raise `InvalidSessionError`.
         The session's life slides on by the TTL. Raises `SessionNotFoundError`, `RevisionConflictError` (when
         `expected_revision` is given and differs), `SessionTooLargeError` (of the whole session after the change).
         One round trip.

@@ -18,6 +18,8 @@ local HEAD, HEAD_BYTES, FORMAT = '<BBI8I8I8I8c8I4I2I4I2', 54, 1
 local ACTIVE, DELETED = 1, 3
 -- What an update of one session begins with: how many attributes to set, how many to remove, the new revision
 local CONTROL, CONTROL_BYTES = '<I2I2', 12
+-- Names and values of one update at most: beyond 8,000 `unpack` fails, and that in the middle of a batch
+local MANY = 7500
 
 -- Index keys are given a TTL in whole days, so that a slide touches them once a day and not every time.
 local DAY = 86400000
@@ -307,6 +309,9 @@ local function update(keys, args)
       return redis.error_reply(BAD_ARGUMENTS)
     end
     local set, removed = unpack_head(CONTROL, control)
+    if 2 * set + removed > MANY then
+      return redis.error_reply(BAD_ARGUMENTS)
+    end
     starts[i], sets[i], removes[i] = at, set, removed
     at = at + 1 + 2 * set + removed
   end

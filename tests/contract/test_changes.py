@@ -86,6 +86,23 @@ async def test_updates_of_different_attributes_do_not_overwrite_each_other(backe
     assert read.version == 41
 
 
+async def test_as_many_names_as_may_be_removed_at_once_disturb_nobody(
+    repository: SessionRepository, session: Session
+) -> None:
+    other = await repository.create(NewSession(user_id="ann"))
+    names = ["notes", *[f"absent{number}" for number in range(4_096)]]
+
+    emptied, changed = await asyncio.gather(
+        repository.update(session.id, changes={}, remove=names[:4_096]),
+        repository.update(other.id, changes={"step": 2}),
+    )
+    with pytest.raises(InvalidSessionError):
+        await repository.update(session.id, changes={}, remove=names)
+
+    assert "notes" not in emptied.data
+    assert changed.data == {"step": 2}
+
+
 async def test_updates_made_at_once_are_each_answered_with_what_they_made(
     repository: SessionRepository, session: Session
 ) -> None:
