@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_client import Client, LoginError, RedisError, connect, log_in, read_password
+from ansible.module_utils.redis_client import LoginError, RedisError, connect, log_in, read_password
+from ansible.module_utils.redis_libraries import lacking, library_files
 
 DOCUMENTATION = r"""
 module: redis_functions
@@ -50,12 +50,6 @@ libraries:
 """
 
 
-def loaded(client: Client) -> set[str]:
-    """Return the code of every library Redis has."""
-    libraries = client.call("FUNCTION", "LIST", "WITHCODE")
-    return {dict(zip(library[::2], library[1::2], strict=True))["library_code"] for library in libraries}
-
-
 def main() -> None:
     """Load what differs; a library that Redis refuses ends the module with Redis' own words."""
     module = AnsibleModule(
@@ -68,24 +62,20 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    files = sorted(pathlib.Path(params["directory"]).glob("*.lua"))
     client = connect(params["socket"])
     if client is None:
         if module.check_mode:
+            files = library_files(params["directory"])
             module.exit_json(changed=bool(files), libraries=[str(file) for file in files])
         module.fail_json(msg=f"Redis does not listen on {params['socket']}: see journalctl -u redis-server")
     done: list[str] = []
     with contextlib.closing(client):
         try:
             log_in(client, params["administrator"], read_password(params["password_file"]))
-            known = loaded(client)
-            for file in files:
-                code = file.read_text(encoding="utf-8")
-                if code in known:
-                    continue
+            for file in lacking(client, params["directory"]):
                 done.append(str(file))
                 if not module.check_mode:
-                    client.call("FUNCTION", "LOAD", "REPLACE", code)
+                    client.call("FUNCTION", "LOAD", "REPLACE", file.read_text(encoding="utf-8"))
         except (LoginError, RedisError, OSError) as error:
             module.fail_json(msg=f"{done[-1] if done else params['directory']}: {error}")
     module.exit_json(changed=bool(done), libraries=done)

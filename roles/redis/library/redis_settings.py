@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.redis_client import Client, LoginError, RedisError, connect, log_in, read_password
+from ansible.module_utils.redis_libraries import lacking
 from ansible.module_utils.redis_values import DATA_PLACE, rendered, same, shown
 
 DOCUMENTATION = r"""
@@ -49,6 +50,9 @@ options:
     type: list
     elements: path
     default: []
+  libraries:
+    description: Folder of function libraries, which are asked for on the same connection and not changed.
+    type: path
 author: session-ops
 """
 EXAMPLES = r"""
@@ -71,6 +75,10 @@ restart:
   description: What a restart would bring into force; empty when none is needed.
   returned: always
   type: list
+lacking:
+  description: Whether Redis has to be given function libraries, or cannot be asked about them.
+  returned: always
+  type: bool
 """
 
 
@@ -169,10 +177,12 @@ def reconcile(client: Client, params: dict[str, Any], *, check: bool) -> dict[st
     planned = plan(params["settings"], read_settings(client), params["start_only"])
     changed = planned.live if check else apply(client, planned)
     restart = [*planned.at_start, *newer_files(client, params["watched_files"])]
+    folder = params["libraries"]
     return {
         "changed": bool(changed or restart),
         "settings": sorted(changed),
         "restart": restart,
+        "lacking": folder is not None and bool(lacking(client, folder)),
         "diff": difference(planned, changed),
     }
 
@@ -187,6 +197,7 @@ def main() -> None:
             "settings": {"type": "dict", "required": True},
             "start_only": {"type": "list", "elements": "str", "default": []},
             "watched_files": {"type": "list", "elements": "path", "default": []},
+            "libraries": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -194,7 +205,8 @@ def main() -> None:
     client = connect(params["socket"])
     if client is None:
         # In check mode it may not even be installed.
-        module.exit_json(changed=True, settings=[], restart=[] if module.check_mode else ["unixsocket"])
+        restart = [] if module.check_mode else ["unixsocket"]
+        module.exit_json(changed=True, settings=[], restart=restart, lacking=True)
     with contextlib.closing(client):
         try:
             log_in(client, params["administrator"], read_password(params["password_file"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pathlib
 import socket
@@ -14,23 +15,26 @@ from ansible.errors import AnsibleFilterError
 
 from .conftest import ADMINISTRATOR, ROOT, PrivateRedis, Runner, load
 
+MODULE = "roles/redis/library/redis_host.py"
+packages = importlib.import_module("ansible.module_utils.redis_packages")
 LIBRARY = "#!lua name=tiny_v1\nredis.register_function('tiny_v1_echo', function(keys, args) return args[1] end)\n"
 
 
 def test_files_and_folders_are_made_once(run_module: Runner, tmp_path: pathlib.Path, me: str) -> None:
     file = {"path": str(tmp_path / "a/b.conf"), "content": "x\n", "owner": me, "group": me, "mode": "0640"}
     arguments = {
+        "packages": [],
         "directories": [{"path": str(tmp_path / "a"), "owner": me, "group": me, "mode": "0750"}],
         "files": [file],
     }
-    assert run_module("roles/redis/library/redis_files.py", check=True, **arguments)["changed"] is True
+    assert run_module(MODULE, check=True, **arguments)["changed"] is True
     assert not (tmp_path / "a").exists()
-    first = run_module("roles/redis/library/redis_files.py", **arguments)
+    first = run_module(MODULE, **arguments)
     assert first["paths"] == [str(tmp_path / "a"), str(tmp_path / "a/b.conf")]
     assert (tmp_path / "a/b.conf").stat().st_mode & 0o777 == 0o640
-    assert run_module("roles/redis/library/redis_files.py", **arguments)["changed"] is False
+    assert run_module(MODULE, **arguments)["changed"] is False
     (tmp_path / "a/b.conf").chmod(0o666)
-    assert run_module("roles/redis/library/redis_files.py", **arguments)["paths"] == [str(tmp_path / "a/b.conf")]
+    assert run_module(MODULE, **arguments)["paths"] == [str(tmp_path / "a/b.conf")]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.conf"]
 
 
@@ -46,12 +50,13 @@ def kernel(tmp_path: pathlib.Path, run_module: Runner) -> Any:
 
     def run(*, check: bool = False, **settings: str) -> dict[str, Any]:
         return run_module(
-            "roles/redis/library/redis_kernel.py",
+            MODULE,
             check=check,
-            settings={name.replace("__", "."): value for name, value in settings.items()},
+            packages=[],
+            kernel={name.replace("__", "."): value for name, value in settings.items()},
             sysctl_file=str(tmp_path / "sysctl.conf"),
             tmpfiles_file=str(tmp_path / "tmpfiles.conf"),
-            root=str(tmp_path),
+            kernel_root=str(tmp_path),
         )
 
     return run
@@ -75,7 +80,9 @@ def test_a_value_that_will_do_is_left_alone(kernel: Any, tmp_path: pathlib.Path)
 def test_a_host_that_refuses_is_named_and_gets_no_file(
     kernel: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load("roles/redis/library/redis_kernel.py").Setting, "settable", lambda _: False)
+    monkeypatch.setattr(
+        importlib.import_module("ansible.module_utils.redis_kernel").Setting, "settable", lambda _: False
+    )
     result = kernel(vm__overcommit_memory="1")
     assert (result["changed"], result["refused"]) == (False, ["vm.overcommit_memory"])
     assert not (tmp_path / "sysctl.conf").exists()
@@ -84,8 +91,9 @@ def test_a_host_that_refuses_is_named_and_gets_no_file(
 @pytest.fixture
 def seed(run_module: Runner, tmp_path: pathlib.Path, me: str) -> Any:
     def run(content: str = "# mark\nport 1\n", **more: Any) -> dict[str, Any]:
-        paths = {"path": str(tmp_path / "redis.conf"), "data_directory": str(tmp_path)}
-        return run_module("roles/redis/library/redis_seed.py", content=content, owner=me, **paths, **more)
+        first = {"path": str(tmp_path / "redis.conf"), "data_directory": str(tmp_path), "content": content, "owner": me}
+        files = [{"path": str(tmp_path / "unit"), "content": "", "owner": me, "group": me}]
+        return run_module(MODULE, packages=[], configuration=first, files=files, **more)
 
     return run
 
@@ -107,6 +115,7 @@ def test_a_redis_with_data_is_not_taken_over(seed: Any, tmp_path: pathlib.Path) 
     assert result["failed"] is True
     assert "dump.rdb" in result["msg"]
     assert (tmp_path / "redis.conf").read_text() == "port 1\n"
+    assert not (tmp_path / "unit").exists(), "something was changed before the refusal"
 
 
 def test_keys_in_the_memory_of_a_running_redis_are_not_given_up(
@@ -202,26 +211,45 @@ class FakeHost:
 
 
 def test_a_package_that_left_only_its_configuration_is_missing() -> None:
-    install = load("roles/redis/library/redis_install.py")
-    assert install.missing(FakeHost(installed=["here"]), ["here", "gone", "never"]) == ["gone", "never"]
+    assert packages.missing(FakeHost(installed=["here"]), ["here", "gone", "never"]) == ["gone", "never"]
 
 
 def test_a_package_source_that_fails_says_what_to_do() -> None:
-    install = load("roles/redis/library/redis_install.py")
     with pytest.raises(SystemExit, match=r"Unable to fetch.*Make the host's package source reachable"):
-        install.run(FakeHost(installed=[], apt=100), ["apt-get", "update"])
+        packages.run(FakeHost(installed=[], apt=100), ["apt-get", "update"])
 
 
 def test_services_stay_off_only_while_packages_are_installed(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install = load("roles/redis/library/redis_install.py")
     policy = tmp_path / "policy-rc.d"
-    monkeypatch.setattr(install, "_POLICY", policy)
-    with contextlib.suppress(KeyError), install.services_stay_off():
+    monkeypatch.setattr(packages, "_POLICY", policy)
+    with contextlib.suppress(KeyError), packages.services_stay_off():
         assert subprocess.run([policy], check=False).returncode == 101
         raise KeyError
     assert not policy.exists()
+
+
+SETTLED = "ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\n"
+
+
+@pytest.mark.parametrize(
+    ("shown", "settled"),
+    [
+        (f"{SETTLED}\n{SETTLED}", True),
+        (f"{SETTLED}\n{SETTLED.replace('active', 'failed', 1)}", False),
+        (f"{SETTLED.replace('enabled', 'disabled')}\n{SETTLED}", False),
+        (f"{SETTLED}\n{SETTLED.replace('no', 'yes')}", False),
+        (SETTLED, False),
+        ("", False),
+    ],
+)
+def test_only_units_that_run_are_enabled_and_read_are_settled(shown: str, settled: bool) -> None:
+    class Systemd:
+        def run_command(self, _: list[str]) -> tuple[int, str, str]:
+            return 0, shown, ""
+
+    assert load(MODULE).settled(Systemd(), ["a.service", "b.service"]) is settled
 
 
 def test_the_filters_render_settings_for_file_and_command_line() -> None:

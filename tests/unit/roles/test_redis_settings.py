@@ -114,3 +114,16 @@ def test_a_wrong_password_says_what_to_do(settle: Any, private_redis: PrivateRed
     assert result["failed"] is True
     assert "administrator.password" in result["msg"]
     assert "wrong\n" not in result["msg"]
+
+
+def test_libraries_that_redis_lacks_are_told_on_the_same_connection(settle: Any, private_redis: PrivateRedis) -> None:
+    folder = private_redis.folder / "functions"
+    folder.mkdir()
+    code = "#!lua name=tiny_v1\nredis.register_function('tiny_v1_echo', function(keys, args) return args[1] end)\n"
+    (folder / "tiny_v1.lua").write_text(code)
+    assert settle({})["lacking"] is False
+    assert settle({}, libraries=str(folder))["lacking"] is True
+    private_redis.call("FUNCTION", "LOAD", code)
+    assert settle({}, libraries=str(folder))["lacking"] is False
+    (folder / "tiny_v1.lua").write_text(code.replace("args[1]", "args[2]"))
+    assert settle({}, libraries=str(folder))["lacking"] is True

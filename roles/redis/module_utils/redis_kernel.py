@@ -1,5 +1,4 @@
-#!/usr/bin/python
-"""Ansible module: the kernel settings Redis warns about, now and after the next boot, where the host allows them."""
+"""The kernel settings Redis warns about, set now and for the next boot, where the host allows them."""
 
 from __future__ import annotations
 
@@ -8,50 +7,7 @@ import os
 import pathlib
 import re
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.redis_host_files import Ownership, ensure_file
-
-DOCUMENTATION = r"""
-module: redis_kernel
-short_description: Kernel settings for Redis, live and persistent
-description:
-  - Sets each value in /proc/sys or /sys and keeps it over a boot in a file for systemd-sysctl or systemd-tmpfiles.
-  - A host that does not let its kernel be changed, such as a container, is named once in a warning and left alone.
-options:
-  settings:
-    description:
-      - Kernel setting to value. C(>=511) is satisfied by anything larger, C(madvise|never) by either; the first one
-        is what gets set. C(transparent_hugepage) is the one that is no sysctl.
-    type: dict
-    required: true
-  sysctl_file:
-    description: File for systemd-sysctl.
-    type: path
-    default: /etc/sysctl.d/60-redis.conf
-  tmpfiles_file:
-    description: File for systemd-tmpfiles.
-    type: path
-    default: /etc/tmpfiles.d/redis-kernel.conf
-  root:
-    description: Where proc and sys are mounted.
-    type: path
-    default: /
-author: session-ops
-"""
-EXAMPLES = r"""
-- name: The kernel suits Redis
-  redis_kernel:
-    settings:
-      vm.overcommit_memory: "1"
-      net.core.somaxconn: ">=511"
-      transparent_hugepage: madvise|never
-"""
-RETURN = r"""
-refused:
-  description: Settings that have another value and cannot be changed on this host.
-  returned: always
-  type: list
-"""
 
 _HEADER = "# Kernel settings for Redis, written by session-ops.\n"
 _HUGEPAGE = "sys/kernel/mm/transparent_hugepage/enabled"
@@ -99,6 +55,22 @@ class Setting:
         return f"-{self.name} = {self.value}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """What was changed, or would be, and which settings this host refuses to change."""
+
+    diff: list[dict[str, str]]
+    refused: list[Setting]
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each refused setting."""
+        return [
+            f"{setting.name} is {setting.current()}, Redis wants {setting.wanted}, and this host refuses to change it "
+            "(a container?): set it on the machine beneath."
+            for setting in self.refused
+        ]
+
+
 def located(settings: dict[str, object], root: pathlib.Path) -> list[Setting]:
     """Return the settings with the files that stand for them."""
     places = {
@@ -116,18 +88,12 @@ def put(setting: Setting) -> bool:
     return setting.satisfied()
 
 
-def main() -> None:
-    """Set what differs, persist what can be set, name what cannot."""
-    module = AnsibleModule(
-        argument_spec={
-            "settings": {"type": "dict", "required": True},
-            "sysctl_file": {"type": "path", "default": "/etc/sysctl.d/60-redis.conf"},
-            "tmpfiles_file": {"type": "path", "default": "/etc/tmpfiles.d/redis-kernel.conf"},
-            "root": {"type": "path", "default": "/"},
-        },
-        supports_check_mode=True,
-    )
-    settings = located(module.params["settings"], pathlib.Path(module.params["root"]))
+def tune(settings: list[Setting], persistent_files: tuple[str, str], *, check: bool) -> Tuned:
+    """Set what differs and keep what can be set over a boot; with `check` only say what would change.
+
+    `persistent_files` are for systemd-sysctl and for systemd-tmpfiles. A host that does not let its kernel be changed,
+    such as a container, is left alone: its settings are in the answer's `refused`.
+    """
     settable = [setting for setting in settings if setting.settable()]
     refused = [setting for setting in settings if setting not in settable and not setting.satisfied()]
     diff: list[dict[str, str]] = []
@@ -135,28 +101,18 @@ def main() -> None:
         before = setting.current()
         if setting.satisfied():
             continue
-        if not module.check_mode and not put(setting):
+        if not check and not put(setting):
             refused.append(setting)
             continue
         diff.append({"before": f"{setting.name} = {before}\n", "after": f"{setting.name} = {setting.value}\n"})
     kept = [setting for setting in settable if setting not in refused]
-    for path, persistent in (
-        (module.params["sysctl_file"], [s.persistent() for s in kept if s.name != "transparent_hugepage"]),
-        (module.params["tmpfiles_file"], [s.persistent() for s in kept if s.name == "transparent_hugepage"]),
-    ):
-        if not persistent:
+    sysctl = [setting.persistent() for setting in kept if setting.name != "transparent_hugepage"]
+    tmpfiles = [setting.persistent() for setting in kept if setting.name == "transparent_hugepage"]
+    for path, lines in zip(persistent_files, (sysctl, tmpfiles), strict=True):
+        if not lines:
             continue
-        content = _HEADER + "".join(f"{line}\n" for line in persistent)
-        old = ensure_file(pathlib.Path(path), content, Ownership("root", "root", "0644"), check=module.check_mode)
+        content = _HEADER + "".join(f"{line}\n" for line in lines)
+        old = ensure_file(pathlib.Path(path), content, Ownership("root", "root", "0644"), check=check)
         if old is not None:
             diff.append({"before": old, "after": content, "before_header": path, "after_header": path})
-    for setting in refused:
-        module.warn(
-            f"{setting.name} is {setting.current()}, Redis wants {setting.wanted}, and this host refuses to change it "
-            "(a container?): set it on the machine beneath."
-        )
-    module.exit_json(changed=bool(diff), refused=[setting.name for setting in refused], diff=diff)
-
-
-if __name__ == "__main__":
-    main()
+    return Tuned(diff, refused)
