@@ -36,6 +36,9 @@ options:
     type: list
     elements: str
     default: []
+  release_link:
+    description: Link to the release in use, there on a host that serves already.
+    type: path
 author: session-ops
 """
 EXAMPLES = r"""
@@ -50,6 +53,10 @@ system:
   description: ID and version of the distribution.
   returned: always
   type: dict
+serves:
+  description: Whether the host has a release in use.
+  returned: always
+  type: bool
 listeners:
   description: Listening TCP sockets (address, port, process, unit).
   returned: always
@@ -199,11 +206,13 @@ def main() -> None:
             "packages": {"type": "list", "elements": "str", "default": []},
             "paths": {"type": "list", "elements": "path", "default": []},
             "addresses": {"type": "list", "elements": "str", "default": []},
+            "release_link": {"type": "path"},
         },
         supports_check_mode=True,
     )
     root = pathlib.Path("/")
     found = system(root)
+    link = module.params["release_link"]
     missing = missing_packages(module, module.params["packages"]) if found["id"] == "debian" else []
     module.exit_json(
         changed=False,
@@ -212,6 +221,7 @@ def main() -> None:
         memory=memory(root),
         free={path: free_megabytes(pathlib.Path(path)) for path in module.params["paths"]},
         foreign_addresses=[address for address in module.params["addresses"] if not is_local(address)],
+        serves=link is not None and os.path.lexists(link),
         listeners=listeners(root),
         missing_packages=missing,
         silent_sources=silent_sources(module) if missing else [],

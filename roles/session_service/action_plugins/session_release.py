@@ -41,7 +41,7 @@ def pack(directory: Path, manifest: dict[str, Any], kind: str, archive: Path) ->
 
 
 class ActionModule(ActionBase):
-    """Ask the host whether it has the release; only if not, send the wheels and install."""
+    """Ask the host whether it has the release, unless it is known to; only if not, send the wheels and install."""
 
     TRANSFERS_FILES = True
     _requires_connection = True
@@ -53,6 +53,8 @@ class ActionModule(ActionBase):
         directory = Path(str(arguments.pop("wheelhouse", "")))
         manifest = read_wheelhouse(directory)
         arguments["release"] = manifest["release"]
+        if manifest["release"] in arguments.pop("installed", []):
+            return result | {"changed": False, "missing": False, "release": manifest["release"]}
         answer = self._execute_module("session_release", module_args=arguments, task_vars=task_vars)
         if answer.get("failed") or not answer["missing"] or self._task.check_mode:
             return result | answer

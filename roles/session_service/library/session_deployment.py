@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.session_configuration import check_settings, read_values, wanted_files
+from ansible.module_utils.session_configuration import (
+    check_settings,
+    generation_prefix,
+    read_values,
+    served_generation,
+    wanted_files,
+)
 from ansible.module_utils.session_releases import ReleaseError, Releases
 from ansible.module_utils.session_transaction import Transaction, Wanted
 from ansible.module_utils.session_units import SERVICE, SOCKET, ask_ready, show_unit
@@ -63,6 +70,10 @@ options:
   url:
     description: Where the service answers, C(http://HOST:PORT).
     type: str
+  keep:
+    description: How many releases to keep; more of them are something that is left to do.
+    type: int
+    default: 3
 author: session-ops
 """
 EXAMPLES = r"""
@@ -85,6 +96,12 @@ daemon_reload:
   type: bool
 settled:
   description: Whether both units are as they should be, so that there is nothing to do about them.
+  returned: when state is current
+  type: bool
+proved:
+  description:
+    - Whether nothing changed and nothing is left to do at all. The units are settled, the service answers that it is
+      ready with this generation, no earlier change waits to be proved, and there is no release to remove.
   returned: when state is current
   type: bool
 restart_socket:
@@ -112,6 +129,7 @@ _SPEC: dict[str, Any] = {
     "credentials": {"type": "dict", "default": {}, "no_log": True},
     "files": {"type": "list", "elements": "dict", "default": [], "options": _FILE},
     "url": {"type": "str"},
+    "keep": {"type": "int", "default": 3},
 }
 
 
@@ -164,7 +182,9 @@ class Deployment:
             check_settings(program, environment, configuration)
         if difference and not self.module.check_mode:
             self.place(release, files, changing)
-        return {"changed": bool(difference), "diff": difference, "release": release} | self.owed(files, bool(changing))
+        owed = self.owed(files, changing=bool(changing))
+        proved = not difference and owed["settled"] and self.proved()
+        return {"changed": bool(difference), "diff": difference, "release": release, "proved": proved} | owed
 
     def place(self, release: str, files: list[Wanted], changing: list[Wanted]) -> None:
         """Put the files and the link in place. The link comes last: it is what a restart takes up."""
@@ -180,7 +200,7 @@ class Deployment:
         if self.releases.linked() != release:
             self.releases.switch(release)
 
-    def owed(self, files: list[Wanted], changing: bool) -> dict[str, Any]:
+    def owed(self, files: list[Wanted], *, changing: bool) -> dict[str, Any]:
         """Say what the running service and its socket have not taken up yet."""
         service, socket = show_unit(SERVICE), show_unit(SOCKET)
         paths = [file.path for file in files if file.path.name not in {"flag", "session-ops", SOCKET}]
@@ -201,9 +221,23 @@ class Deployment:
             "settled": state == "started" and service.settled and socket.settled and not moved,
         }
 
+    @functools.cached_property
+    def ready(self) -> dict[str, Any]:
+        """What the service says of itself; asked once, and only where it runs."""
+        return ask_ready(self.parameters["url"], 2.0)
+
+    def proved(self) -> bool:
+        """Say whether the running service has proved this release and configuration, so that nothing waits for that."""
+        return (
+            bool(self.ready.get("ready"))
+            and not self.transaction.open
+            and served_generation(self.folder) == generation_prefix(self.folder)
+            and not self.releases.removable(self.parameters["keep"])
+        )
+
     def flag_differs(self) -> bool:
         """Say whether the running service serves by another flag than its file says."""
-        in_force = ask_ready(self.parameters["url"], 2.0).get("flag")
+        in_force = self.ready.get("flag")
         if not isinstance(in_force, dict):
             return False
         in_file = read_values((self.folder / "flag").read_text(encoding="utf-8"))

@@ -36,6 +36,10 @@ options:
     description: The service's user.
     type: str
     required: true
+  python:
+    description: Python that releases run with.
+    type: path
+    default: /usr/bin/python3
 author: session-ops
 """
 EXAMPLES = r"""
@@ -64,6 +68,10 @@ ready:
   description: Whether the service answers that it can serve.
   returned: always
   type: bool
+installed:
+  description: The releases that are installed to their end, for the Python that the host has now.
+  returned: always
+  type: list
 user:
   description: Whether the service's user is there, without a shell.
   returned: always
@@ -98,13 +106,16 @@ def main() -> None:
         "configuration": {"type": "path", "required": True},
         "url": {"type": "str", "required": True},
         "user": {"type": "str", "required": True},
+        "python": {"type": "path", "default": "/usr/bin/python3"},
     }
     module = AnsibleModule(spec, supports_check_mode=True)
     configuration = Path(module.params["configuration"])
-    release = Releases(Path(module.params["root"])).linked()
+    releases = Releases(Path(module.params["root"]))
+    release = releases.linked()
     module.exit_json(
         changed=False,
         release=release,
+        installed=releases.installed(module.params["python"]),
         prefix=generation_prefix(configuration),
         served=served_generation(configuration),
         ready=bool(release) and bool(ask_ready(module.params["url"], 2.0).get("ready")),

@@ -34,6 +34,10 @@ options:
     description: Python that the release runs with.
     type: path
     default: /usr/bin/python3
+  installed:
+    description: Releases that the host is known to have, so that it is not asked again. Read by the action plugin.
+    type: list
+    elements: str
   release:
     description: Name of the release. Set by the action plugin.
     type: str
@@ -59,11 +63,11 @@ missing:
   type: bool
 python:
   description: MAJOR.MINOR of the Python that the release runs with.
-  returned: always
+  returned: when the host was asked
   type: str
 machine:
   description: The host's processor.
-  returned: always
+  returned: when the host was asked
   type: str
 """
 
@@ -74,6 +78,7 @@ def main() -> None:
         "root": {"type": "path", "required": True},
         "wheelhouse": {"type": "path"},
         "python": {"type": "path", "default": "/usr/bin/python3"},
+        "installed": {"type": "list", "elements": "str"},
         "release": {"type": "str"},
         "archive": {"type": "path"},
     }

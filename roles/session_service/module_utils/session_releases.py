@@ -84,6 +84,15 @@ class Releases:
             return False
         return bool(record == {"python": python})
 
+    def installed(self, python: str) -> list[str]:
+        """The releases that are complete for this Python; none where it does not run."""
+        names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        try:
+            version = python_version(python) if names else ""
+        except ReleaseError:
+            return []
+        return [name for name in names if self.complete(name, version)]
+
     def install(self, name: str, archive: Path, python: str) -> None:
         """Install a release from an archive of wheels and hash-locked requirements, without any package index.
 

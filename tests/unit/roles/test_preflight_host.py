@@ -83,3 +83,10 @@ def test_package_sources_that_answer_are_no_problem_and_none_at_all_is_one() -> 
 def test_the_clock_is_known_within_the_round_trip() -> None:
     probe = load("roles/preflight/action_plugins/preflight_host.py")
     assert probe.skew(100.0, 103.0, 101.0) == (2.0, 3.0)
+
+
+def test_a_host_with_a_release_in_use_serves_already(run_module: Runner, tmp_path: pathlib.Path) -> None:
+    link = tmp_path / "current"
+    assert run_module(MODULE, release_link=str(link))["serves"] is False
+    link.symlink_to(tmp_path / "gone")
+    assert run_module(MODULE, release_link=str(link))["serves"] is True

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import session_units
-from ansible.module_utils.session_configuration import environment_text, quoted, read_values, wanted_files
+from ansible.module_utils.session_configuration import SERVED, environment_text, quoted, read_values, wanted_files
 from ansible.module_utils.session_releases import ReleaseError, Releases
 from ansible.module_utils.session_transaction import Transaction, Wanted
 from ansible.module_utils.session_units import Unit
@@ -31,10 +31,13 @@ class Host:
         self.transaction = Transaction(self.configuration / ".before")
         self.units = {session_units.SERVICE: STOPPED, session_units.SOCKET: STOPPED}
         self.flag_in_force: dict[str, Any] = {}
+        self.ready = False
         self.module = load("session_deployment")
         self.capsys = capsys
         monkeypatch.setattr(self.module, "show_unit", self.units.__getitem__)
-        monkeypatch.setattr(self.module, "ask_ready", lambda _url, _timeout: {"flag": self.flag_in_force})
+        monkeypatch.setattr(
+            self.module, "ask_ready", lambda _url, _timeout: {"ready": self.ready, "flag": self.flag_in_force}
+        )
 
     def has_release(self, name: str) -> None:
         program = self.releases.path(name) / "bin" / "session-ops"
@@ -154,6 +157,27 @@ def test_only_units_that_run_and_are_enabled_are_settled(host: Host) -> None:
     assert not host.deploy("a")["settled"]
     host.units[session_units.SOCKET] = Unit("active", reload_needed=False, since=running.since, enabled=False)
     assert not host.deploy("a")["settled"]
+
+
+def test_nothing_is_left_to_do_only_when_the_service_has_proved_its_release(host: Host) -> None:
+    host.deploy("a")
+    running = Unit("active", reload_needed=False, since=time.time() + 5, enabled=True)
+    host.units.update({session_units.SERVICE: running, session_units.SOCKET: running})
+    assert not host.deploy("a")["proved"], "the service is not ready"
+    host.ready = True
+    assert host.deploy("a")["proved"]
+    host.has_release("b")
+    (host.releases.path("b") / ".complete").touch()
+    assert not host.deploy("b", check=True)["proved"], "another release is foreseen"
+    assert not host.deploy("a", ttl=70)["proved"], "the configuration has just changed"
+    assert not host.deploy("a", ttl=70)["proved"], "the change waits to be proved"
+    host.transaction.commit()
+    assert host.deploy("a", ttl=70)["proved"]
+    (host.configuration / SERVED).write_text("another\n")
+    assert not host.deploy("a", ttl=70)["proved"], "it has served another generation"
+    (host.configuration / SERVED).unlink()
+    host.releases.path("half").mkdir()
+    assert not host.deploy("a", ttl=70)["proved"], "a release is to be removed"
 
 
 def test_a_service_that_keeps_dying_is_restarted(host: Host) -> None:

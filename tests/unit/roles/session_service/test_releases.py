@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ensurepip
 import hashlib
+import json
 import os
 import sys
 import tarfile
@@ -97,6 +98,18 @@ def test_a_release_without_its_marker_or_for_another_python_is_not_complete(rele
     assert not releases.complete("1.0-a", "3.13")
     (releases.path("1.0-a") / ".complete").unlink()
     assert not releases.complete("1.0-a", "3.11")
+
+
+def test_only_complete_releases_for_the_hosts_python_are_installed(releases: Releases) -> None:
+    assert releases.installed(PYTHON) == []
+    pretend(releases, "old", 1)
+    pretend(releases, "new", 2)
+    releases.path("half").mkdir()
+    version = session_releases.python_version(PYTHON)
+    for name, python in (("old", "3.1"), ("new", version)):
+        (releases.path(name) / ".complete").write_text(json.dumps({"python": python}))
+    assert releases.installed(PYTHON) == ["new"]
+    assert releases.installed("/no/python3") == []
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
