@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,12 +48,11 @@ def closed_ssh(name: str) -> Iterator[None]:
 @contextmanager
 def paused(name: str) -> Iterator[None]:
     """The host does not answer at all, as if its power or its network were gone."""
-    podman = [*([] if os.geteuid() == 0 else ["sudo", "-n"]), "podman", "--runtime", "runc"]
-    subprocess.run([*podman, "pause", lab.container(name)], check=True, capture_output=True)
+    lab.podman("--runtime", "runc", "pause", lab.container(name))
     try:
         yield
     finally:
-        subprocess.run([*podman, "unpause", lab.container(name)], check=True, capture_output=True)
+        lab.podman("--runtime", "runc", "unpause", lab.container(name))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = "inventory/lab"
-STATE = ROOT / ".lab" / os.environ.get("SESSION_OPS_LAB", "main")
+NAME = os.environ.get("SESSION_OPS_LAB", "main")
+STATE = ROOT / ".lab" / NAME
 ENVIRONMENT = os.environ | {
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
     "ANSIBLE_NOCOLOR": "1",
@@ -46,12 +48,12 @@ class Run:
         return any(all(word in paragraph for word in words) for paragraph in paragraphs)
 
 
-def command(*arguments: str, timeout: float = 300) -> Run:
+def command(*arguments: str, timeout: float = 300, **environment: str) -> Run:
     """Run a command of the repository from its root."""
     result = subprocess.run(
         arguments,
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -61,9 +63,39 @@ def command(*arguments: str, timeout: float = 300) -> Run:
     return Run(result.returncode, result.stdout)
 
 
-def play(playbook: str, *arguments: str) -> Run:
-    """Run a playbook on the lab."""
-    return command("ansible-playbook", "-i", INVENTORY, f"playbooks/{playbook}", *arguments)
+def play(playbook: str, *arguments: str, lab: str = NAME) -> Run:
+    """Run a playbook on the lab, or on another lab of this checkout."""
+    return command("ansible-playbook", "-i", INVENTORY, f"playbooks/{playbook}", *arguments, SESSION_OPS_LAB=lab)
+
+
+def interrupt_before(play: str, *arguments: str, lab: str = NAME) -> None:
+    """Start a rollout, and press Ctrl-C as the play with this number begins."""
+    process = subprocess.Popen(
+        ["ansible-playbook", "-i", INVENTORY, "playbooks/rollout.yml", *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"SESSION_OPS_LAB": lab},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    seen: list[str] = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith(f"PLAY [({play}"):
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest = process.communicate(timeout=120)[0]
+    assert seen[-1].startswith(f"PLAY [({play}"), f"play {play} never began:\n{''.join(seen)[-3000:]}"
+    assert process.returncode != 0, f"the interrupted run claims success:\n{rest[-2000:]}"
+
+
+def changes(run: Run) -> list[str]:
+    """The lines of the recap that say that something changed."""
+    recap = run.output.partition("PLAY RECAP")[2]
+    assert "changed=" in recap, f"there is no recap:\n{run.output[-3000:]}"
+    return [line for line in recap.splitlines() if re.search(r"changed=[1-9]", line)]
 
 
 def host_suite(*files: str, host: str | None = None) -> Run:
@@ -79,19 +111,26 @@ def host_suite(*files: str, host: str | None = None) -> Run:
     )
 
 
-def container(name: str) -> str:
+def state(lab: str = NAME) -> dict[str, Any]:
+    """What a lab remembers of itself: its id, its subnet and its hosts."""
+    remembered: dict[str, Any] = json.loads((STATE.parent / lab / "lab.json").read_text())
+    return remembered
+
+
+def container(name: str, lab: str = NAME) -> str:
     """The podman container that is a host."""
-    lab = json.loads((STATE / "lab.json").read_text())
-    return f"lab-{lab['id']}-{name}"
+    return f"lab-{state(lab)['id']}-{name}"
 
 
-def inside(name: str, script: str) -> str:
-    """Run a shell script on a host, past SSH and Python, which a test may have taken away."""
+def podman(*arguments: str) -> str:
+    """Ask podman, as root, to whom the lab's containers belong."""
     elevate = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    result = subprocess.run(
-        [*elevate, "podman", "exec", container(name), "sh", "-c", script], capture_output=True, text=True, check=True
-    )
-    return result.stdout
+    return subprocess.run([*elevate, "podman", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def inside(name: str, script: str, lab: str = NAME) -> str:
+    """Run a shell script on a host, past SSH and Python, which a test may have taken away."""
+    return podman("exec", container(name, lab), "sh", "-c", script)
 
 
 def fingerprint() -> dict[str, str]:
