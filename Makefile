@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
-        test-fleet test-fleet-slow model model-deep wheelhouse chaos soak bench-rollout bench-store bench-memory lock reference
+        test-fleet test-fleet-slow test-ansible-core model model-deep wheelhouse chaos soak bench-rollout bench-store bench-memory \
+        lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -80,6 +81,10 @@ model: ## Search the ownership protocol's default scenarios, and print a counter
 model-deep: ## The larger scenarios as well, half an hour on two cores
 	@scripts/bootstrap venv
 	@python -m tests.protocol --deep $(ARGS)
+
+test-ansible-core: wheelhouse ## The playbooks with the newer releases of ansible-core, on the lab `test`
+	@scripts/bootstrap lab
+	@scripts/test-ansible-core $(ARGS)
 
 chaos: ## Every fault once on the lab's fleet, under the ledger: out/chaos.json
 	@scripts/bootstrap test
