@@ -11,10 +11,10 @@ from session_ops.errors import OutcomeUnknownError, SessionNotFoundError, StoreU
 from session_ops.records import NewSession, Session
 from session_ops.stores.library import load_library
 from session_ops.stores.redis import RedisSessionRepository
-from session_ops.stores.replies import NO_LIBRARY
+from session_ops.stores.replies import NO_LIBRARY, pack
 from tests.conftest import administrator_connection, service_connection
 from tests.fake_redis import Proxy
-from tests.servers import RedisServer
+from tests.servers import SERVICE_PASSWORD, SERVICE_USER, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,37 @@ async def test_an_update_that_is_cut_anywhere_happens_once_or_not_at_all(
             assert isinstance(read, Session) or type(read) is StoreUnavailableError
         assert seen >= {"OutcomeUnknownError"}
         await cut_off.close()
+
+
+@pytest.mark.parametrize("direction", ["upstream", "downstream"])
+async def test_a_greeting_that_is_cut_anywhere_loses_no_call_and_repeats_none(
+    redis_server: RedisServer, make_repository: Callable[..., RedisSessionRepository], direction: str
+) -> None:
+    plain = make_repository()
+    session = await plain.create(NewSession(user_id="ann"))
+    async with Proxy(redis_server.port) as proxy:
+
+        async def call_over_a_new_link(number: int) -> None:
+            connection = service_connection(redis_server, deadline=2)
+            connection._port = proxy.port
+            repository = make_repository(connection)
+            # Nothing of it was sent before the greeting was answered, so that it waits and is sent once
+            await repository.change(session.id, changes={f"n{number}": number})
+            await connection.close()
+
+        await call_over_a_new_link(0)
+        greeting = pack(("AUTH", SERVICE_USER, SERVICE_PASSWORD)) + pack(("CLIENT", "SETNAME", "session-ops"))
+        cuts = list(range(1, len(greeting), 7)) if direction == "upstream" else list(range(1, len(b"+OK\r\n" * 2)))
+        for number, budget in enumerate(cuts, 1):
+            setattr(proxy, f"{direction}_budget", budget)
+            before = proxy.connections
+            await call_over_a_new_link(number)
+            assert proxy.connections >= before + 2, "the greeting was cut"
+
+    read = await plain.get(session.id)
+    assert read is not None
+    assert read.data == {f"n{number}": number for number in range(len(cuts) + 1)}
+    assert read.version == session.version + len(cuts) + 1
 
 
 async def test_many_callers_survive_cuts_at_random_places(
