@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from session_ops import cleanup
 from session_ops.cli import main
 from session_ops.records import NewSession
 from session_ops.settings_table import SETTINGS
@@ -41,6 +42,17 @@ class Operator:
         done = self(*arguments, "--json")
         assert done.exit_code == 0, done.output
         return msgspec.json.decode(done.stdout)
+
+    def lead(self, seconds: float) -> None:
+        """Another process begins to clean."""
+
+        async def work() -> None:
+            connection = service_connection(self.server)
+            repository = RedisSessionRepository(connection, prefix="1-cli")
+            assert await repository.lead(cleanup.TASK, "another", seconds)
+            await connection.close()
+
+        asyncio.run(work())
 
     def create(self, user: str, session_id: str | None = None) -> Session:
         async def work() -> Session:
@@ -128,3 +140,53 @@ def test_a_user_is_revoked_and_cleaned_only_when_told(operator: Operator) -> Non
     assert operator.json("cleanup") == {"changed": False, "cleaned": 0}
     assert operator.json("cleanup", "--execute") == {"changed": True, "cleaned": 3}
     assert operator.json("cleanup", "--execute") == {"changed": False, "cleaned": 0}
+
+
+def test_cleanup_waits_for_a_dead_cleaner_and_leaves_a_live_one_alone(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "LEASE", 1.0)
+    session = operator.create("alice")
+    operator("sessions", "delete", session.id, "--execute")
+
+    operator.lead(60)
+    done = operator("cleanup", "--execute", "--json")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr.startswith("session-ops: another process is cleaning")
+    operator.lead(1)
+    assert operator.json("cleanup", "--execute") == {"changed": True, "cleaned": 1}
+
+
+def test_people_are_told_in_lines_what_programs_get_as_json(operator: Operator) -> None:
+    session = operator.create("alice")
+    shown = operator("sessions", "show", session.id).stdout
+    assert session.id in shown
+    assert "alice" in shown
+    for arguments, line in (
+        (("generation", "show"), "mode     final"),
+        (("generation", "open", "1-cli", "--execute"), "generation 1-cli was open already"),
+        (("sessions", "stats"), "active   1"),
+        (("sessions", "list", "--user", "nobody"), "no sessions"),
+        (("sessions", "delete", session.id), "would end it; add --execute"),
+        (("sessions", "revoke", "alice"), "would end 1; add --execute"),
+        (("sessions", "revoke", "alice", "--execute"), "ended 1"),
+        (("sessions", "delete", session.id), "no live session has this id"),
+        (("cleanup",), "would remove ended sessions until there are none left; add --execute"),
+        (("cleanup", "--execute"), "cleaned 1"),
+    ):
+        done = operator(*arguments)
+        assert done.exit_code == 0
+        assert line in done.stdout.splitlines(), (arguments, done.stdout)
+
+
+def test_a_list_goes_on_where_its_page_ended(operator: Operator) -> None:
+    made = [operator.create("alice").id for _ in range(3)]
+    first = operator.json("sessions", "list", "--limit", "2", "--order", "oldest")
+    assert (
+        f"more: --cursor {first['cursor']}" in operator("sessions", "list", "--limit", "2", "--order", "oldest").stdout
+    )
+    rest = operator.json("sessions", "list", "--limit", "2", "--order", "oldest", "--cursor", first["cursor"])
+    assert [each["id"] for each in first["sessions"] + rest["sessions"]] == made
+    assert rest["cursor"] is None
+    refused = operator("sessions", "list", "--cursor", "made-up")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (3, 1)
