@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from session_ops.errors import SettingsError
 from session_ops.limits import is_prefix
 from session_ops.settings_table import FOREIGN, FOREIGN_PREFIXES, SETTINGS, Setting
+from session_ops.stores.legacy_columns import is_table, read_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +79,8 @@ class Settings:
     session_lease: float
     session_fallback_after: float
     legacy_database_url: str = dataclasses.field(repr=False)
+    legacy_table: str
+    legacy_columns: str
     sources: Mapping[str, str]
 
     @property
@@ -257,3 +260,9 @@ def _check_together(settings: Settings) -> None:
         raise SettingsError("SESSION_MAX_LIFETIME: must be 0 or at least SESSION_TTL")
     if settings.redis_tls_cert_file and not settings.redis_tls_key_file:
         raise SettingsError("REDIS_TLS_KEY_FILE: missing beside REDIS_TLS_CERT_FILE")
+    if not is_table(settings.legacy_table):
+        raise SettingsError(f"LEGACY_TABLE: must be TABLE or SCHEMA.TABLE, not {settings.legacy_table!r}")
+    try:
+        read_columns(settings.legacy_columns)
+    except ValueError as error:
+        raise SettingsError(f"LEGACY_COLUMNS: {error}") from None

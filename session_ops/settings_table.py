@@ -145,6 +145,15 @@ SETTINGS: tuple[Setting, ...] = (
         3600,
     ),
     Setting("LEGACY_DATABASE_URL", "text", "", "SQLAlchemy URL of the legacy store; empty: there is none", secret=True),
+    Setting(
+        "LEGACY_TABLE", "text", "sessions", "the application's table of sessions, with its schema in front if need be"
+    ),
+    Setting(
+        "LEGACY_COLUMNS",
+        "text",
+        "",
+        "what that table calls the parts of a session, as in `id=sid,data=attributes`; others go by their own names",
+    ),
 )
 
 FOREIGN = ("SESSION_MANAGER",)

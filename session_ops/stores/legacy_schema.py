@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -32,8 +31,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
+from session_ops.stores.legacy_columns import Columns
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+__all__ = ["COUNTERS", "OWNER", "SCHEMA_LOCK", "Columns", "Schema", "insert_into", "lock_schema"]
 
 OWNER = "legacy"
 """The owner of a row that this store may change."""
@@ -42,33 +45,13 @@ COUNTERS = ("expired", "deleted")
 """What cleanup counts when it removes rows; what is still there is counted where it lies."""
 
 # Two processes that create the schema at once would collide in PostgreSQL's catalogue even with IF NOT EXISTS.
-_SCHEMA_LOCK = 0x5E5510
+SCHEMA_LOCK = 0x5E5510
 
 # Of the table's name in its indexes' names: PostgreSQL cuts names to 63 bytes.
 _NAME = 50
 
 # Live rows are updated in place (HOT) where their page has room; a session's size changes with its data.
 _ROOM = {"fillfactor": 85}
-
-
-class Columns(msgspec.Struct, frozen=True, kw_only=True):
-    """What the table calls each part of a session. Times are integer milliseconds, UTC."""
-
-    id: str = "id"
-    version: str = "version"
-    owner: str = "owner"
-    generation: str = "generation"
-    user_id: str = "user_id"
-    agent_id: str = "agent_id"
-    data: str = "data"
-    created_at: str = "created_at"
-    updated_at: str = "updated_at"
-    revision: str = "revision"
-    ttl: str = "ttl"
-    expires_at: str = "expires_at"
-    deleted: str = "deleted"
-    bucket: str = "bucket"
-    told_at: str = "told_at"
 
 
 class Schema:
@@ -145,7 +128,7 @@ def lock_schema(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
 
 
 def insert_into(connection: Connection, table: Table) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from session_ops.errors import SettingsError
 from session_ops.settings import BY_NAME, MASK, Flag, Settings, read_flag, read_settings, shown, split_address
 from session_ops.settings_table import SETTINGS
+from session_ops.stores.legacy_columns import Columns, named_columns, read_columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,13 @@ def test_a_value_knows_that_it_came_from_the_environment() -> None:
         ({"SESSION_MAX_LIFETIME": "60"}, "SESSION_MAX_LIFETIME: must be 0 or at least SESSION_TTL"),
         ({"SESSION_GENERATION_PREFIX": "1.a"}, "SESSION_GENERATION_PREFIX: "),
         ({"REDIS_TLS_CERT_FILE": "/c"}, "REDIS_TLS_KEY_FILE: missing beside REDIS_TLS_CERT_FILE"),
+        ({"LEGACY_TABLE": "my sessions"}, "LEGACY_TABLE: must be TABLE or SCHEMA.TABLE, not 'my sessions'"),
+        ({"LEGACY_TABLE": "a.b.c"}, "LEGACY_TABLE: must be TABLE or SCHEMA.TABLE, not 'a.b.c'"),
+        ({"LEGACY_COLUMNS": "sid"}, "LEGACY_COLUMNS: expected PART=COLUMN, not 'sid'"),
+        ({"LEGACY_COLUMNS": 'id="a b"'}, "LEGACY_COLUMNS: expected PART=COLUMN, not 'id=\"a b\"'"),
+        ({"LEGACY_COLUMNS": "key=sid"}, "LEGACY_COLUMNS: key is no part of a session; those are id, "),
+        ({"LEGACY_COLUMNS": "id=sid,id=key"}, "LEGACY_COLUMNS: id is named twice"),
+        ({"LEGACY_COLUMNS": "agent_id=User_ID"}, "LEGACY_COLUMNS: user_id and agent_id are both called User_ID"),
         ({"REDIS_PASSWORD": "a", "REDIS_PASSWORD_FILE": "/b"}, "REDIS_PASSWORD: given twice"),
         ({"REDIS_PASSWORD_FILE": "/nowhere"}, "REDIS_PASSWORD_FILE: cannot read /nowhere: No such file"),
         ({"SESSION_FLAG_FILE": "/nowhere"}, "SESSION_FLAG_FILE: cannot read /nowhere: No such file"),
@@ -122,3 +130,10 @@ def test_an_address_is_host_and_port(text: str, address: tuple[str, int]) -> Non
 def test_anything_else_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         split_address(text)
+
+
+def test_columns_are_called_as_the_application_calls_them() -> None:
+    settings = read_settings({"LEGACY_TABLE": "web.visits", "LEGACY_COLUMNS": " id=sid, data=attributes,"})
+    columns = read_columns(settings.legacy_columns)
+    assert (settings.legacy_table, columns) == ("web.visits", Columns(id="sid", data="attributes"))
+    assert named_columns(settings.legacy_columns) == {"id": "sid", "data": "attributes"}
