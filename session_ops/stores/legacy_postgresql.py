@@ -68,14 +68,14 @@ class PostgreSQL:
     def merged(self, data: ColumnElement[Any]) -> ColumnElement[Any]:
         """See `Dialect`. An attribute that is both set and removed ends removed, as it does in Redis."""
         changes = cast(bindparam("changes", type_=Text), JSONB)
-        return type_coerce(data.op("||")(changes), JSONB).op("-")(bindparam("remove", type_=ARRAY(Text)))
+        return type_coerce(_document(data).op("||")(changes), JSONB).op("-")(bindparam("remove", type_=ARRAY(Text)))
 
     def fits(self, data: ColumnElement[Any], size: int, attributes: int) -> ColumnElement[bool]:
         """See `Dialect`. Most sessions are small, and the length of their text says so."""
         # PostgreSQL writes at least six bytes more per attribute than what `size` counts, and an attribute takes eight
         # or more, so a sum of short texts settles both limits; only what comes near them is measured exactly.
         after = self.merged(data)
-        rough = func.octet_length(cast(data, Text)) + func.octet_length(bindparam("changes", type_=Text))
+        rough = func.octet_length(cast(_document(data), Text)) + func.octet_length(bindparam("changes", type_=Text))
         return case(
             (rough <= literal_column(str(min(size, 8 * attributes))), true()),
             else_=(self._size(after) <= func.greatest(literal_column(str(size)), self._size(data)))
@@ -84,7 +84,7 @@ class PostgreSQL:
 
     def _size(self, data: ColumnElement[Any]) -> ColumnElement[int]:
         # jsonb is written with spaces between its parts; strings keep theirs.
-        each = func.jsonb_each(data).table_valued("key", "value")
+        each = func.jsonb_each(_document(data)).table_valued("key", "value")
         packed = func.regexp_replace(
             cast(each.c.value, Text),
             literal_column(r"""'("(?:[^"\\]|\\.)*")|\s+'"""),
@@ -95,7 +95,7 @@ class PostgreSQL:
         return select(func.coalesce(total, literal_column("0"))).select_from(each).scalar_subquery()
 
     def _count(self, data: ColumnElement[Any]) -> ColumnElement[int]:
-        keys = func.jsonb_object_keys(data).table_valued("key")
+        keys = func.jsonb_object_keys(_document(data)).table_valued("key")
         return select(func.count()).select_from(keys).scalar_subquery()
 
     def among(self, column: ColumnElement[str]) -> ColumnElement[bool]:
@@ -145,6 +145,11 @@ class PostgreSQL:
         if waiting.poll(0):
             record.info["fresh"] = True
             raise exc.DisconnectionError("the server has closed the connection")
+
+
+def _document(data: ColumnElement[Any]) -> ColumnElement[Any]:
+    """`data` as jsonb, which an application's own column need not be: json or text will do."""
+    return cast(data, JSONB)
 
 
 def _as_it_is(text: bytes) -> bytes:
