@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
         test-fleet test-fleet-slow test-ansible-core model model-deep wheelhouse chaos soak bench-rollout bench-store bench-memory \
-        lock reference
+        bench-prepare lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -108,6 +108,10 @@ bench-store: ## Repository and service against bare commands, empty routes and o
 bench-memory: ## The memory of the service over ten million requests, a quarter of an hour: out/bench-memory.json
 	@scripts/bootstrap bench
 	@python -m tests.bench.memory $(ARGS)
+
+bench-prepare: ## How long `migrate prepare` keeps readers and writers of 1,000,000 rows waiting: out/bench-prepare.json
+	@scripts/bootstrap test
+	@python -m tests.bench.prepare $(ARGS)
 
 lock: ## Renew the lock files from requirements/*.in
 	@scripts/bootstrap venv

@@ -69,3 +69,20 @@ class StoreNotEmptyError(SessionOpsError):
 
 class ServiceRefusedError(SessionOpsError):
     """The HTTP service refused a call for good: the token is unknown or lacks the scope, or the service is at fault."""
+
+
+class PreconditionError(SessionOpsError):
+    """What was asked for is not possible as things stand; nothing was changed. `reasons` say what to do, one each."""
+
+    def __init__(self, *reasons: str) -> None:
+        """Each reason names what is in the way and the next step."""
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+class HeldError(SessionOpsError):
+    """Somebody else is at the same work. Nothing was changed."""
+
+
+class UnfinishedError(SessionOpsError):
+    """Work in steps was stopped between two of them: what is done stays done, and the same command goes on with it."""

@@ -1,6 +1,7 @@
 """The command line. Each command is a thin skin on a library call; the result goes to stdout, logs to stderr.
 
-Exit codes: 0 ok, 2 usage or settings, 3 precondition, 7 Redis unreachable.
+Exit codes: 0 ok, 2 usage or settings, 3 precondition, 4 somebody else is at it, 6 legacy store unreachable, 7 Redis
+unreachable, 8 interrupted, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "generation": ("generation", "Show or open the generation of keys in Redis."),
     "sessions": ("sessions", "Look at sessions, and end them."),
     "cleanup": ("cleanup", "Remove ended sessions now and tell the agent manager."),
+    "migrate": ("migrate", "Move an application's sessions into Redis, and back."),
 }
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -60,5 +62,6 @@ def main() -> None:
       session-ops generation show --json       which generation of keys is in force?
       session-ops sessions list --user alice   what does alice have open?
 
-    Exit codes: 0 ok, 2 usage or settings, 3 precondition, 7 Redis unreachable.
+    Exit codes: 0 ok, 2 usage or settings, 3 precondition, 4 somebody else is at it, 6 legacy store unreachable, 7 Redis
+    unreachable, 8 interrupted, and the same command goes on.
     """

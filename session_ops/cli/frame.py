@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 import msgspec
 
-from session_ops.errors import SessionOpsError, SettingsError, StoreNotEmptyError, StoreUnavailableError
+from session_ops.errors import (
+    HeldError,
+    PreconditionError,
+    SessionOpsError,
+    SettingsError,
+    StoreNotEmptyError,
+    StoreUnavailableError,
+    UnfinishedError,
+)
 from session_ops.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 
     from session_ops.stores.redis import RedisSessionRepository
 
-USAGE, PRECONDITION, REDIS_UNREACHABLE = 2, 3, 7
+USAGE, PRECONDITION, HELD, LEGACY_UNREACHABLE, REDIS_UNREACHABLE, UNFINISHED = 2, 3, 4, 6, 7, 8
 
 Result = TypeVar("Result")
 
@@ -67,10 +75,20 @@ def run(work: Coroutine[Any, Any, Result], settings: Settings) -> Result:
     try:
         return asyncio.run(work)
     except StoreUnavailableError as error:
+        if error.store == "legacy":
+            fail(f"{error}; check LEGACY_DATABASE_URL and the database's own log", LEGACY_UNREACHABLE)
         address = f"{settings.redis_host}:{settings.redis_port}"
         fail(f"{error} (Redis at {address}); `session-ops generation show` looks closer", 7)
     except SettingsError as error:
         fail(str(error), USAGE)
+    except PreconditionError as error:
+        for reason in error.reasons[:-1]:
+            click.echo(f"session-ops: {reason}", err=True)
+        fail(error.reasons[-1], PRECONDITION)
+    except HeldError as error:
+        fail(str(error), HELD)
+    except UnfinishedError as error:
+        fail(str(error), UNFINISHED)
     except StoreNotEmptyError as error:
         fail(str(error), PRECONDITION)
     except SessionOpsError as error:

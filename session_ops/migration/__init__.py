@@ -1,0 +1,1 @@
+"""Moving an application's sessions: what `session-ops migrate` does, as library calls."""

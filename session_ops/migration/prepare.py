@@ -1,0 +1,153 @@
+"""`migrate prepare`: makes an application's own table ready for two stores, online, and takes it back with `undo`.
+
+Everything is planned from what the database shows, so it can be run again at any time: what is done is not done again,
+and what was interrupted is gone on with. Each step either is one transaction or may be repeated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from session_ops.errors import PreconditionError
+from session_ops.migration.fitness import MILLISECONDS, refusals
+from session_ops.migration.inspection import inspect
+from session_ops.migration.names import Names
+from session_ops.migration.pages import empty, fill, finish
+from session_ops.migration.plan import Step, plan
+from session_ops.migration.survey import SECONDS, Survey, survey
+from session_ops.migration.undo import undoable, undoing
+from session_ops.migration.work import PATIENCE, Progress, Work, at_work, silent
+from session_ops.stores.legacy_columns import named_columns, read_columns
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Awaitable, Callable
+
+    from session_ops.migration.facts import Facts
+    from session_ops.stores.legacy_database import Database
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """What prepare has done, or would do. `bump`: whether the first generation is still to be opened."""
+
+    table: str
+    changed: bool
+    executed: bool
+    steps: list[Step]
+    bump: bool = False
+    survey: Survey | None = None
+
+
+class Preparation:
+    """Prepares one application's table, and undoes it."""
+
+    def __init__(
+        self,
+        database: Database,
+        table: str,
+        columns: str,
+        *,
+        who: str,
+        bump: Callable[[], Awaitable[object]] | None = None,
+        progress: Progress = silent,
+        patience: float = PATIENCE,
+        before: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """`table` and `columns` as LEGACY_TABLE and LEGACY_COLUMNS give them; `who` is noted beside the stage.
+
+        `bump` opens the first generation of Redis; without one the caller does. `patience` in seconds: how long a
+        change waits for its lock. `before` is awaited before every statement.
+        """
+        self._database = database
+        self._names = Names(table, read_columns(columns), database.engine.dialect)
+        self._named = named_columns(columns)
+        self._who = who
+        self._bump = bump
+        self._progress = progress
+        self._patience = patience
+        self._before = before
+
+    async def run(self, *, execute: bool) -> Prepared:
+        """Prepare the table; without `execute` only say how.
+
+        Raises `PreconditionError` with everything that is in the way, `HeldError`, `UnfinishedError`,
+        `StoreUnavailableError`, and what the bump raises: the table is prepared by then, and the same call goes on.
+        """
+        async with self._at_work() as work:
+            facts = await inspect(work, self._names)
+            if refused := refusals(facts, self._names, self._named):
+                raise PreconditionError(*refused)
+            steps = plan(facts, self._names, self._who)
+            counted = await self._counted(work, facts) if steps else None
+            if execute:
+                for step in steps:
+                    await self._do(work, step, counted.rows if counted else None)
+        bump = facts.generation == 0 and facts.redis == "off"
+        if execute and bump and self._bump is not None:
+            self._progress("bump")
+            await self._bump()
+            return self._prepared(steps, execute, counted, changed=True)
+        return self._prepared(steps, execute, counted, changed=bool(steps), bump=bump)
+
+    async def undo(self, *, execute: bool) -> Prepared:
+        """Take back what prepare has made; without `execute` only say how. What the application brought stays.
+
+        Raises as `run` does: `PreconditionError` while Redis is on, or owns a session.
+        """
+        async with self._at_work() as work:
+            facts = await inspect(work, self._names)
+            await undoable(work, facts, self._names)
+            steps = undoing(facts, self._names, has_rows=await self._has_rows(work, facts))
+            if execute:
+                for step in steps:
+                    await self._do(work, step, None, self._still(work) if step is steps[0] else None)
+        return self._prepared(steps, execute, None, changed=bool(steps))
+
+    def _at_work(self) -> contextlib.AbstractAsyncContextManager[Work]:
+        return at_work(self._database, patience=self._patience, progress=self._progress, before=self._before)
+
+    def _still(self, work: Work) -> Callable[[], Awaitable[None]]:
+        async def check() -> None:
+            await undoable(work, await inspect(work, self._names), self._names)
+
+        return check
+
+    async def _do(
+        self, work: Work, step: Step, rows: int | None, check: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        self._progress(step.name)
+        if step.how == "fill":
+            await fill(work, step, rows)
+        elif step.how == "finish":
+            await finish(work, step)
+        elif step.how == "empty":
+            await empty(work, step)
+        elif step.how == "alone":
+            await work.alone(step.sql)
+        else:
+            await work.together(step.name, step.sql, check)
+
+    async def _counted(self, work: Work, facts: Facts) -> Survey | None:
+        if not facts.exists:
+            return None
+        self._progress("survey")
+        counted = await survey(work, facts, self._names)
+        if counted.latest_expiry is not None and counted.latest_expiry < SECONDS:
+            name = self._names.columns.expires_at
+            raise PreconditionError(
+                f"expires_at: column {name} seems to hold seconds (the greatest is {counted.latest_expiry});"
+                f" {MILLISECONDS}"
+            )
+        return counted
+
+    async def _has_rows(self, work: Work, facts: Facts) -> bool:
+        return facts.exists and bool(await work.rows(f"SELECT 1 FROM {self._names.sessions} LIMIT 1"))
+
+    def _prepared(
+        self, steps: list[Step], execute: bool, counted: Survey | None, *, changed: bool, bump: bool = False
+    ) -> Prepared:
+        return Prepared(
+            table=self._names.sessions, changed=changed, executed=execute, steps=steps, bump=bump, survey=counted
+        )

@@ -1,0 +1,1 @@
+"""`session-ops migrate` on real databases."""
