@@ -11,6 +11,12 @@ import pytest_asyncio
 from session_ops.records import NewSession, Session
 from tests.contract.backends import Backend, RedisBackend
 from tests.contract.legacy_backend import postgresql, postgresql_url, sqlite, sqlite_url
+from tests.contract.prepared_backend import (
+    prepared_postgresql,
+    prepared_postgresql_application,
+    prepared_sqlite,
+    prepared_sqlite_application,
+)
 from tests.servers import PROGRAMS, RedisServer
 
 if TYPE_CHECKING:
@@ -23,9 +29,16 @@ if TYPE_CHECKING:
 __all__ = [
     "postgresql",
     "postgresql_url",
+    "prepared_postgresql",
+    "prepared_postgresql_application",
+    "prepared_sqlite",
+    "prepared_sqlite_application",
     "sqlite",
     "sqlite_url",
 ]  # fixtures that pytest finds here
+
+SQL = ("postgresql", "sqlite", "prepared_postgresql", "prepared_sqlite")
+"""The stores below which there is a database; `prepared`: a table that an application has made."""
 
 _numbers = itertools.count(1)
 
@@ -34,7 +47,7 @@ PARTITIONED = "redis-7.0 in 256 partitions"
 """As on a Cluster."""
 
 
-@pytest.fixture(params=[*PROGRAMS, PARTITIONED, "postgresql", "sqlite"])
+@pytest.fixture(params=[*PROGRAMS, PARTITIONED, *SQL])
 def store(request: pytest.FixtureRequest) -> str:
     """What is below the repositories."""
     name: str = request.param
@@ -62,7 +75,7 @@ async def redis(
 @pytest.fixture
 def backend(store: str, request: pytest.FixtureRequest) -> Backend:
     """An implementation on an empty store."""
-    made: Backend = request.getfixturevalue(store if store in {"postgresql", "sqlite"} else "redis")
+    made: Backend = request.getfixturevalue(store if store in SQL else "redis")
     return made
 
 
