@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.ledger.phases import Phase
 
 FINAL = "final"
-EFFECT_LIMIT = 15.0
+EFFECT_LIMIT = 30.0
 """Seconds until a fault shows; systemd starts a killed service again after 1 s, and Redis loads its file."""
 
 

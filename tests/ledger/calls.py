@@ -117,10 +117,9 @@ class Calls:
                 recording.refused(answer.reason)
         return answer
 
-    def forget(self, tracked: Tracked) -> None:
-        """Nobody will ask this session again for a while: a silence of its own ends here."""
-        for which in ("read", "change"):
-            self._phases.forget((tracked, which), time.monotonic())
+    def forget(self, tracked: Tracked, which: Literal["read", "change"]) -> None:
+        """Nobody asks the session for this any more: a silence of its own is as long as it is now."""
+        self._phases.forget((tracked, which), time.monotonic())
 
     def any_host(self) -> Host:
         """A host that is drawn."""

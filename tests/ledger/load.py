@@ -120,11 +120,13 @@ class Load:
         if due.tracked is None:
             usable = all(each.changeable for each in due.user.sessions)
             return self._revoke(due.user) if usable else None
-        if due.step in {"read", "touch"}:
-            return self._step(due.tracked, due.step) if due.tracked.free else None
-        if due.tracked.changeable:
+        reads = due.step in {"read", "touch"}
+        if due.tracked.free and (reads or due.tracked.changeable):
             return self._step(due.tracked, due.step)
-        self._calls.forget(due.tracked)
+        if due.tracked.running:
+            self._due.append(due._replace(at=time.monotonic() + _RETRY_AFTER))
+        else:
+            self._calls.forget(due.tracked, "read" if reads else "change")
         return None
 
     def _at_random(self, user: User) -> Coroutine[None, None, None] | None:
@@ -218,6 +220,8 @@ class Load:
             user.stage = Stage.SETTLING
             self._users.remove(user)
             self._settling += 1
+            for tracked in user.sessions:
+                self._calls.forget(tracked, "change")
             self._tasks.create_task(self._conclude(user))
 
     async def _conclude(self, user: User) -> None:

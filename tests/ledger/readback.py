@@ -37,7 +37,7 @@ class ReadBack:
         last = await self._verified(tracked)
         if last is not None:
             self._archive.keep(tracked, last)
-        self._calls.forget(tracked)
+        self._calls.forget(tracked, "read")
 
     async def audit(self, tracked: Tracked, value: dict[str, Any] | None) -> None:
         """Look at a session of the archive; one that is not as it was is looked at through every host."""
@@ -45,7 +45,7 @@ class ReadBack:
         answer = await self._calls.read(tracked, self._calls.any_host())
         tracked.running -= 1
         if not answer.acknowledged:
-            self._calls.forget(tracked)
+            self._calls.forget(tracked, "read")
         if tracked.unknown:
             tracked.requests += 1
         elif answer.acknowledged and not unchanged(answer, value):
