@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,19 @@ def inside(name: str, script: str, lab: str = NAME) -> str:
 def fingerprint() -> dict[str, str]:
     """What serves on every host and with which settings; equal before and after where nothing was touched."""
     return {name: inside(name, FINGERPRINT) for name in ("redis1", *SERVICE_HOSTS)}
+
+
+@contextmanager
+def inventory_says(lab: str = NAME, **variables: object) -> Iterator[None]:
+    """Give all hosts of a lab further variables, so that the host suite expects what a rollout brings."""
+    path = STATE.parent / lab / "secrets.yml"
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | variables, indent=2) + "\n")
+    try:
+        yield
+    finally:
+        if path.exists():
+            path.write_text(before)
 
 
 def secrets() -> dict[str, Any]:

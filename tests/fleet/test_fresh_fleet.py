@@ -6,7 +6,6 @@ One story, because a lab takes a minute to make. Its Redis host is on Debian 13,
 from __future__ import annotations
 
 import ipaddress
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -36,9 +35,8 @@ def beside() -> Iterator[dict[str, str]]:
             SESSION_OPS_LAB_REDIS="13",
         )
         assert made.status == 0, made.output[-3000:]
-        secrets = lab.STATE.parent / BESIDE / "secrets.yml"
-        secrets.write_text(json.dumps(json.loads(secrets.read_text()) | {"redis_package": "valkey-server"}))
-        yield before
+        with lab.inventory_says(BESIDE, redis_package="valkey-server"):
+            yield before
     finally:
         lab.play("lab/destroy.yml", lab=BESIDE)
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.fleet import lab
 
-WHEELHOUSE = lab.ROOT / ".wheelhouse"
 RELEASES = "ls /opt/session-ops/releases"
 ENVIRONMENT = "/etc/session-ops/environment"
 OTHER_TTL = f"sed -i 's/^SESSION_TTL=86400$/SESSION_TTL=4/' {ENVIRONMENT}"
@@ -54,12 +51,19 @@ def test_a_limited_run_puts_its_host_right_and_leaves_the_others_alone() -> None
     assert [line.split()[0] for line in lab.changes(rest)] == ["app2"]
 
 
-def test_a_release_with_a_changed_byte_is_refused_and_the_running_one_stays(tmp_path: Path) -> None:
-    copy = tmp_path / "wheelhouse"
-    shutil.copytree(WHEELHOUSE, copy)
-    manifest = json.loads((copy / "manifest.json").read_text()) | {"release": "9.9.9-changed"}
+def wheelhouse(folder: Path, release: str) -> Path:
+    """A copy of the wheelhouse with another name for its release: to the hosts, a new one."""
+    copy = folder / release
+    shutil.copytree(lab.ROOT / ".wheelhouse", copy)
+    manifest = json.loads((copy / "manifest.json").read_text()) | {"release": release}
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    wheel = copy / manifest["own_wheel"]
+    (copy / "release").write_text(f"{release}\n")
+    return copy
+
+
+def test_a_release_with_a_changed_byte_is_refused_and_the_running_one_stays(tmp_path: Path) -> None:
+    copy = wheelhouse(tmp_path, "9.9.9-changed")
+    wheel = copy / json.loads((copy / "manifest.json").read_text())["own_wheel"]
     content = bytearray(wheel.read_bytes())
     content[len(content) // 2] ^= 1
     wheel.write_bytes(content)
@@ -73,25 +77,11 @@ def test_a_release_with_a_changed_byte_is_refused_and_the_running_one_stays(tmp_
     assert lab.inside("app1", RELEASES) == releases, "the refused release left something behind"
 
 
-@contextmanager
-def release_called(name: str) -> Iterator[None]:
-    """The wheelhouse with another name for its release: to the hosts, a new one."""
-    paths = [WHEELHOUSE / "manifest.json", WHEELHOUSE / "release"]
-    before = [path.read_text() for path in paths]
-    paths[0].write_text(json.dumps(json.loads(before[0]) | {"release": name}))
-    paths[1].write_text(f"{name}\n")
-    try:
-        yield
-    finally:
-        for path, text in zip(paths, before, strict=True):
-            path.write_text(text)
-
-
 @pytest.mark.slow
-def test_releases_are_rolled_out_host_by_host_and_three_are_kept() -> None:
+def test_releases_are_rolled_out_host_by_host_and_three_are_kept(tmp_path: Path) -> None:
     names = ["9.9.1-test", "9.9.2-test", "9.9.3-test"]
     for name in names:
-        with release_called(name):
+        with lab.inventory_says(session_service_wheelhouse=str(wheelhouse(tmp_path, name))):
             run = lab.play("rollout.yml")
         assert run.status == 0, run.output[-4000:]
         plays = run.output.split("PLAY [")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.hosts.addresses import ask
-from tests.hosts.expectations import ROOT, Expectations
+from tests.hosts.expectations import Expectations
 from tests.hosts.probes import Entry, differing, entries, unit_states
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def test_the_link_leads_to_a_complete_release(host: Host, expected: Expectations
 
 
 def test_the_release_is_the_one_that_was_built(expected: Expectations, release: str, readiness: dict[str, Any]) -> None:
-    built = ROOT / ".wheelhouse" / "release"
+    built = Path(str(expected["session_service_wheelhouse"])) / "release"
     name = release.rpartition("/")[2]
     if built.exists():
         assert name == built.read_text().strip(), "installed release against the one in the wheelhouse"
