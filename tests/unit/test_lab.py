@@ -91,6 +91,47 @@ def test_a_verb_without_a_lab_says_how_to_make_one(lab: ModuleType) -> None:
         lab.read()
 
 
+class Podman:
+    """Stands for podman with one host, which it fails to remove for a number of times."""
+
+    def __init__(self, *, failures: int) -> None:
+        self.hosts = ["host"]
+        self._failures = failures
+
+    def succeeds(self, *command: str) -> bool:
+        if command[:2] != ("podman", "rm"):
+            return False
+        if self._failures > 0:
+            self._failures -= 1
+            return False
+        self.hosts.clear()
+        return True
+
+    def output(self, *command: str) -> str:
+        return " ".join(self.hosts) if command[:2] == ("podman", "ps") else ""
+
+
+@pytest.mark.parametrize(("failures", "gone"), [(0, True), (2, True), (3, False)])
+def test_a_host_that_podman_gives_up_at_first_is_removed_and_one_that_stays_is_an_error(
+    lab: ModuleType, monkeypatch: pytest.MonkeyPatch, failures: int, gone: bool
+) -> None:
+    lab.initialise("12")
+    podman = Podman(failures=failures)
+
+    def run(*command: str) -> None:
+        if not podman.succeeds(*command):
+            raise lab.LabError("container state improper")
+
+    for name, stand_in in (("succeeds", podman.succeeds), ("output", podman.output), ("run", run)):
+        monkeypatch.setattr(lab, name, stand_in)
+    if gone:
+        lab.take_down()
+    else:
+        with pytest.raises(lab.LabError, match="improper"):
+            lab.take_down()
+    assert lab.STATE.exists() is not gone, "a lab's state goes with its last host, and not before"
+
+
 def inventory(state: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     module = load("inventory/lab/hosts.py")
     monkeypatch.setattr(module, "STATE", state)
