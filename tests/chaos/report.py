@@ -20,8 +20,8 @@ def tell(target: str, seed: int, reports: list[Report], trials: list[Trial], bro
     problems = [f"{each.name}: {problem}" for each in trials for problem in each.problems()]
     may_lose = any(trial.expected.loses for trial in trials)
     for report in reports:
-        lost = report.lost + report.stale
-        if report.resurrected or report.unread or report.undecided or not report.checked or (lost and not may_lose):
+        # What loses acknowledged writes loses ends as well, and shows what was acknowledged to nobody.
+        if report.unread or report.undecided or not report.checked or (report.found and not may_lose):
             problems.append(f"the ledger found: {report.found}, unread {report.unread}, undecided {report.undecided}")
     problems += broken
     OUT.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def _figures(reports: list[Report], trials: list[Trial], *, may_lose: bool) -> l
         count("acknowledged changes", sum(whole["acknowledged_writes"] for whole in wholes)),
         count("failed requests", sum(sum(whole["failed"].values()) for whole in wholes)),
         count("sessions lost", sum(report.lost for report in reports), None if may_lose else never),
-        count("sessions resurrected", sum(report.resurrected for report in reports), never),
+        count("sessions resurrected", sum(report.resurrected for report in reports), None if may_lose else never),
         count("sessions stale", sum(report.stale for report in reports), None if may_lose else never),
         count("sessions unread or undecided", sum(each.unread + each.undecided for each in reports), never),
         count("p99", max(whole["p99_ms"] or 0.0 for whole in wholes), unit="ms"),
