@@ -19,10 +19,12 @@ def tell(target: str, seed: int, reports: list[Report], trials: list[Trial], bro
     """Print everything, write `out/TARGET.json` and `out/TARGET-story.json`; returns the exit code: 1 for a failure."""
     problems = [f"{each.name}: {problem}" for each in trials for problem in each.problems()]
     may_lose = any(trial.expected.loses for trial in trials)
-    for report in reports:
-        # What loses acknowledged writes loses ends as well, and shows what was acknowledged to nobody.
-        if report.unread or report.undecided or not report.checked or (report.found and not may_lose):
-            problems.append(f"the ledger found: {report.found}, unread {report.unread}, undecided {report.undecided}")
+    # What loses acknowledged writes loses ends as well, and shows what was acknowledged to nobody.
+    problems += [
+        f"the ledger found: {report.found}, unread {report.unread}, undecided {report.undecided}"
+        for report in reports
+        if report.unread or report.undecided or not report.checked or (report.found and not may_lose)
+    ]
     problems += broken
     OUT.mkdir(exist_ok=True)
     story = {
