@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from session_ops.errors import HeldError, UnfinishedError
+from session_ops.errors import HeldError, OutcomeUnknownError, UnfinishedError
 from session_ops.stores.legacy_errors import classify
 from session_ops.stores.legacy_rows import bucket_of
 from session_ops.stores.legacy_schema import SCHEMA_LOCK
@@ -170,7 +170,8 @@ async def at_work(
 ) -> AsyncIterator[Work]:
     """A connection for work on the schema, closed at the end.
 
-    Raises `HeldError` while another one is at work on the same database, and `StoreUnavailableError`.
+    Raises `HeldError` while another one is at work on the same database, `UnfinishedError` with the database's own
+    words where it refuses a statement, and `StoreUnavailableError` where it is out of reach.
     """
     try:
         async with database.engine.connect() as connection:
@@ -182,6 +183,8 @@ async def at_work(
                 # What was set for this work must not go back to the pool; and what is under way is rolled back
                 await connection.invalidate()
     except (SQLAlchemyError, OSError) as error:
+        if isinstance(error, DBAPIError) and (said := _refusal(error)):
+            raise UnfinishedError(f"the database says: {said}; put that right and run the same again") from error
         raise classify(error, changing=False, sent=True) from error
 
 
@@ -206,6 +209,18 @@ async def _set_up(work: Work, connection: AsyncConnection) -> None:
 
 def _bucket(session_id: object) -> int:
     return bucket_of(str(session_id))
+
+
+def _refusal(error: DBAPIError) -> str | None:
+    """What the database itself says against a statement; None where it is not there to say anything."""
+    if isinstance(classify(error, changing=True, sent=True), OutcomeUnknownError):
+        return None
+    diagnosis = getattr(error.orig, "diag", None)
+    state = getattr(error.orig, "sqlstate", None)
+    if diagnosis is not None:
+        # Class 28 is a failed login, which is no refusal of a statement
+        return str(diagnosis.message_primary) if state and not state.startswith("28") else None
+    return str(error.orig) if hasattr(error.orig, "sqlite_errorcode") else None
 
 
 def _is_locked(error: DBAPIError) -> bool:

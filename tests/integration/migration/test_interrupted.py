@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from session_ops.errors import HeldError
+from session_ops.errors import HeldError, UnfinishedError
 from session_ops.migration.work import at_work
 from tests.integration.migration.application import COLUMNS
 
@@ -152,3 +152,16 @@ async def test_two_at_once_is_one_too_many(on_postgresql: Application) -> None:
             await on_postgresql.prepare()
 
     assert (await on_postgresql.prepare()).changed
+
+
+async def test_what_the_database_refuses_is_said_in_its_own_words(application: Application) -> None:
+    await application.make(rows=1)
+    other = f"{application.table}_user"  # an index is to be called so
+    await application.sql(f"CREATE TABLE {other} (a INTEGER)")
+
+    with pytest.raises(UnfinishedError, match=r"the database says: .*visits_user.*; put that right and run the same"):
+        await application.prepare()
+
+    await application.sql(f"DROP TABLE {other}")
+    assert (await application.prepare()).changed
+    assert not (await application.prepare()).changed
