@@ -149,15 +149,18 @@ class Search:
 def _explaining(steps: Sequence[Step]) -> Callable[[Step], bool]:
     """Whether a call without an answer may be needed to explain those of others.
 
-    An update that only sets attributes is not, if none of its values was ever seen and every revision that was seen is
-    another change's: whatever order there is with it, there is the same without it.
+    An update that only sets attributes is not, if none of its values was ever seen, and every revision that was seen is
+    another change's or was seen with other values: whatever order there is with it, there is the same without it.
     """
     drawn = {step.draws for step in steps if step.draws is not None}
+    read = {step.revision for step in steps if step.reads and step.seen is not None}
     named = {step.call.expected_revision for step in steps} | {step.observes for step in steps}
-    any_may = bool(named - drawn - {None}) or any(step.told == "conflicted" and step.revision is None for step in steps)
+    any_may = bool(named - drawn - read - {None})
+    any_may = any_may or any(step.told == "conflicted" and step.revision is None for step in steps)
     seen = {attribute for step in steps for attribute in step.seen or ()}
 
     def may(step: Step) -> bool:
-        return any_may or step.call.kind != "update" or bool(step.call.remove) or not seen.isdisjoint(step.data)
+        only_sets = step.call.kind == "update" and step.data and not step.call.remove
+        return any_may or not only_sets or not seen.isdisjoint(step.data)
 
     return may

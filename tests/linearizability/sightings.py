@@ -31,7 +31,9 @@ class Sightings:
         self._seers: dict[Sighting, int] = {}
         self._writers: dict[Sighting, int] = {}
         for step in steps:
-            seen: set[Sighting] = {*(step.seen or ()), *([] if step.observes is None else [step.observes])}
+            seen: set[Sighting] = {*(step.seen or ())}
+            if step.observes is not None and _finds(step, rules):
+                seen.add(step.observes)
             written: set[Sighting] = {*step.data, *(name for name, _ in step.data), *step.call.remove}
             for what in seen:
                 self._seers[what] = self._seers.get(what, 0) | 1 << step.number

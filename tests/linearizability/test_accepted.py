@@ -164,3 +164,35 @@ def test_the_number_of_calls_at_once_does_not_matter_where_their_values_tell_the
     ]
 
     assert check(history, limit=2000) is None
+
+
+def test_an_unknown_update_of_nothing_draws_a_revision() -> None:
+    history = [
+        CREATED,
+        said(Call.update({}), 2, 3, "unknown"),
+        said(Call.get(), 4, 5, data={"a": 1}, revision="r2"),
+    ]
+
+    assert check(history) is None
+
+
+def test_an_unknown_write_of_which_only_a_conflict_tells() -> None:
+    history = [
+        CREATED,
+        said(Call.update({"b": 2}), 2, 3, "unknown"),
+        said(Call.update({"c": 3}, expected_revision="r1"), 4, 5, "conflicted", revision="r2"),
+        said(Call.replace({"d": 4}), 6, 7, data={"d": 4}, revision="r3"),
+    ]
+
+    assert check(history) is None
+
+
+def test_a_repeated_end_does_not_need_the_revision_that_it_expected() -> None:
+    history = [
+        CREATED,
+        said(Call.update({"b": 2}), 2, 3, data={"a": 1, "b": 2}, revision="r2"),
+        said(Call.delete(), 4, 5, "ended"),
+        said(Call.delete(expected_revision="r1"), 6, 7, "ended"),
+    ]
+
+    assert check(history, Rules(repeated_ends=True)) is None

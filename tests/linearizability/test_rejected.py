@@ -228,3 +228,80 @@ def test_an_expected_revision_is_let_through_that_is_not_there_any_more() -> Non
 def test_an_expected_revision_conflicts_with_itself() -> None:
     assert check([CREATED, said(Call.delete(expected_revision="r1"), 2, 3, "conflicted")]) is not None
     assert check([CREATED, said(Call.delete(expected_revision="r1"), 2, 3, "conflicted", revision="r1")]) is not None
+
+
+def test_a_revision_is_seen_before_the_change_that_drew_it_has_begun() -> None:
+    history = [
+        CREATED,
+        said(Call.update({"b": 2}), 2, 3, "unknown"),
+        said(Call.get(), 4, 5, data={"a": 1, "b": 2}, revision="r2"),
+        said(Call.update({"c": 3}), 6, 7, data={"a": 1, "b": 2, "c": 3}, revision="r2"),
+    ]
+
+    assert check(history) is not None
+    assert check(history, Rules(dirty_reads=True)) is not None
+
+
+def test_the_story_names_the_answer_and_what_the_session_could_have_been() -> None:
+    history = [
+        CREATED,
+        said(Call.update({"b": 2}), 2, 3, data={"a": 1, "b": 2}, revision="r2"),
+        said(Call.update({"c": 3}), 2.5, 9, "unknown"),
+        said(Call.get(), 4, 5, data={"a": 1}, revision="r1"),
+        said(Call.get(), 6, 7, data={"a": 1, "b": 2, "c": 3}, revision="r3"),
+    ]
+
+    violation = check(history)
+
+    assert violation is not None
+    assert [dict(state.data) for state in violation.possible] == [{"a": b"1", "b": b"2"}]
+    assert list(violation.prefix) == history[:4]
+    assert str(violation).splitlines() == [
+        "session s: stale. No order of its first 3 answers explains the last one:",
+        '  get -> answered {"a":1} revision r1',
+        "when, by all other answers, the session could only have been",
+        '  {"a": 1, "b": 2} revision r2',
+        "the last 4 of 4 calls, in ms from the first",
+        '       0.000 -   1000.000  create {"a":1} -> answered {"a":1} revision r1',
+        '    2000.000 -   3000.000  update {"b":2} -> answered {"a":1,"b":2} revision r2',
+        '    2500.000 -        ...  update {"c":3} -> no answer yet',
+        '    4000.000 -   5000.000  get -> answered {"a":1} revision r1  <== this answer',
+    ]
+
+
+def test_a_revision_changes_by_itself() -> None:
+    history = [
+        CREATED,
+        said(Call.update({"b": 2}), 2, 3, "unknown"),
+        said(Call.get(), 4, 5, data={"a": 1, "b": 2}, revision="r2"),
+        said(Call.get(), 6, 7, data={"a": 1, "b": 2}, revision="r3"),
+    ]
+
+    for rules in RULES:
+        assert check(history, rules) is not None
+
+
+def test_an_overwritten_value_is_read() -> None:
+    history = [
+        CREATED,
+        said(Call.update({"b": 2}), 2, 3, data={"a": 1, "b": 2}, revision="r2"),
+        said(Call.update({"b": 3}), 4, 5, data={"a": 1, "b": 3}, revision="r3"),
+        said(Call.get(), 6, 7, data={"a": 1, "b": 2}, revision="r2"),
+    ]
+
+    rejected(history, "lost")
+
+
+def test_the_answer_is_blamed_that_cannot_be_explained_and_none_before_it() -> None:
+    history = [
+        CREATED,
+        said(Call.update({"b": 2}, expected_revision="r1"), 2, 9, "conflicted"),
+        said(Call.get(), 3, 4, data={"a": 1, "b": 2}, revision="r2"),
+        said(Call.get(), 5, 6, data={"a": 1, "b": 2}, revision="r2"),
+        said(Call.get(), 10, 11, data={"a": 1, "b": 2}, revision="r2"),
+    ]
+
+    violation = check(history)
+
+    assert violation is not None
+    assert violation.operation is history[1]

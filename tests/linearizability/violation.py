@@ -26,15 +26,15 @@ class Violation:
 
     session_id: str
     kind: Kind
-    """lost: an acknowledged change, or the session, is gone. stale: an older value was answered, a newer one is seen
-    again later. resurrected: an ended session is back. phantom: a value that nobody wrote, or that only calls wrote of
-    which it was said that nothing happened. impossible: none of these."""
+    """lost: an acknowledged change, or the session, is gone, or a change was made upon an older value. stale: an older
+    value was answered, a newer one is seen again later. resurrected: an ended session is back. phantom: a value that
+    nobody wrote, or that only calls wrote of which it was said that nothing happened. impossible: none of these."""
     prefix: tuple[Operation, ...]
     """Every call that had begun by then, in the order in which they began."""
     operation: Operation
     """The call whose answer cannot be explained."""
     possible: tuple[State, ...]
-    """What the session could have been then."""
+    """What the session could have been then, but for changes without an answer of which nobody had seen anything."""
 
     @classmethod
     def of(cls, operations: Sequence[Operation], last: Operation, states: Iterable[State]) -> Self:
@@ -87,6 +87,8 @@ def _wrong_value(
     written = {pair for one in prefix if one.outcome != "refused" for pair in frozen(one.call.data)}
     if not answered <= written:
         return "phantom"
+    if last.call.kind in {"update", "replace"} and last.outcome == "answered":
+        return "lost"  # one was made upon the other's past, so one of the two is not there
     later = [one for one in operations if one.outcome == "answered" and one.started > (last.finished or 0)]
     pairs = {pair for one in later for pair in frozen(one.data or {})}
     revisions = {one.revision for one in later if one.revision is not None}
