@@ -21,6 +21,9 @@ State = tuple[str, Data, str | None]
 def has_an_order(operations: Sequence[Operation], rules: Rules) -> bool:
     """Whether some order of the calls explains every answer. For a handful of calls without expiry."""
     relevant = [one for one in operations if one.outcome != "refused"]
+    drawn = [one.revision for one in relevant if _changes(one) and _told(one) and one.revision is not None]
+    if len(set(drawn)) < len(drawn):
+        return False
     return any(_orders(relevant, ("never", None, None), names, rules) for names in _namings(relevant))
 
 

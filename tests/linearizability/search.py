@@ -57,6 +57,8 @@ class Search:
             key=lambda number: self._steps[number].finished,
         )
         self._answered = mask(self._answers)
+        drawn = [step.draws for step in steps if step.draws is not None]
+        self._drawn_twice = len(set(drawn)) < len(drawn)
         may_explain = _explaining(self._steps)
         self._optional = [number for number, step in numbered if step.told is None and may_explain(step)]
         self._sightings = Sightings(steps, rules)
@@ -64,6 +66,8 @@ class Search:
 
     def run(self) -> Verdict:
         """Search until an order is found or all are excluded."""
+        if self._drawn_twice:
+            return Verdict(explained=False, answers=0)
         furthest = 0
         for node in self._nodes():
             if node.answers == len(self._answers):

@@ -305,3 +305,14 @@ def test_the_answer_is_blamed_that_cannot_be_explained_and_none_before_it() -> N
 
     assert violation is not None
     assert violation.operation is history[1]
+
+
+def test_two_changes_draw_one_revision() -> None:
+    history = [
+        CREATED,
+        said(Call.update({"b": 2}), 2, 3, data={"a": 1, "b": 2}, revision="r2"),
+        said(Call.update({"c": 3}), 4, 5, data={"a": 1, "b": 2, "c": 3}, revision="r1"),
+        said(Call.get(), 6, 7, data={"a": 1, "b": 2, "c": 3}, revision="r1"),
+    ]
+
+    rejected(history, "impossible", at=2)

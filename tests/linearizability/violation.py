@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["lost", "stale", "resurrected", "phantom", "impossible"]
 
+WRITES = {"create", "update", "replace"}
 SHOWN = 16
 """Calls of the prefix that the story shows, the last ones."""
 
@@ -28,7 +29,8 @@ class Violation:
     kind: Kind
     """lost: an acknowledged change, or the session, is gone, or a change was made upon an older value. stale: an older
     value was answered, a newer one is seen again later. resurrected: an ended session is back. phantom: a value that
-    nobody wrote, or that only calls wrote of which it was said that nothing happened. impossible: none of these."""
+    nobody wrote, or that only calls wrote of which it was said that nothing happened. impossible: none of these, or
+    a revision that was drawn twice."""
     prefix: tuple[Operation, ...]
     """Every call that had begun by then, in the order in which they began."""
     operation: Operation
@@ -69,7 +71,8 @@ class Violation:
 def _kind(
     operations: Sequence[Operation], prefix: Sequence[Operation], last: Operation, possible: Sequence[State]
 ) -> Kind:
-    if not possible:
+    drawn = {one.revision for one in prefix if one is not last and _draws(one)}
+    if not possible or (_draws(last) and last.revision in drawn):
         return "impossible"
     if last.outcome == "absent":
         return "lost"
@@ -78,6 +81,10 @@ def _kind(
     if last.outcome == "answered" and any(state.alive for state in possible):
         return "impossible"  # an id was given twice
     return "resurrected" if any(state.phase == "ended" for state in possible) else "phantom"
+
+
+def _draws(operation: Operation) -> bool:
+    return operation.outcome == "answered" and operation.call.kind in WRITES and operation.revision is not None
 
 
 def _wrong_value(
