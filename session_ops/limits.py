@@ -52,6 +52,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 32
 
 
+_NO_LIMITS = Limits(size=2**31, attributes=2**31, depth=1_000)
+
+
 def is_id(session_id: str) -> bool:
     """Whether a session can have this id; one that cannot is simply unknown to every read."""
     return isinstance(session_id, str) and _ID(session_id) is not None
@@ -101,12 +104,13 @@ def encode_names(names: Sequence[str]) -> list[bytes]:
     return [_encode_name(name) for name in names] if names else []
 
 
-def encode_attributes(data: Mapping[str, Any], limits: Limits) -> tuple[list[bytes], int]:
-    """Return names and JSON values of `data`, alternating, and the bytes they take together.
+def encode_attributes(data: Mapping[str, Any], limits: Limits | None) -> tuple[list[bytes], int]:
+    """Return names and JSON values of `data`, alternating, and the bytes they take together. `limits` None: any.
 
     Raises `InvalidSessionError` for what not every store could give back as it was, and `SessionTooLargeError` when
     `data` alone exceeds the limits. Only plain JSON types pass: a tuple or a date would come back as something else.
     """
+    limits = limits or _NO_LIMITS
     if len(data) > limits.attributes:
         raise SessionTooLargeError(f"data: more than {limits.attributes} attributes")
     parts: list[bytes] = []

@@ -45,6 +45,44 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     ttl: int | None = None
 
 
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What one store has under a session's id, as the ownership protocol copies it to the other.
+
+    `moved`: given back to the legacy store; `deleted`: a tombstone. Not `filled`: a marker for a session that never
+    arrived in Redis, so that neither its data nor its revision say anything.
+    """
+
+    state: Literal["active", "moved", "deleted"]
+    session: Session
+    filled: bool = True
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A session's row in the legacy store. `ended`: expired by that store's clock, or given out as ended; `now`: that
+    clock (ms) at the look, 0 where a step answered the row.
+    """
+
+    session: Session
+    owner: Literal["legacy", "redis"]
+    generation: int
+    deleted: bool
+    ended: bool
+    now: int = 0
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """The control row: which life of Redis is in force (protocol, section 2), and the canaries of the stage row."""
+
+    generation: int
+    prefix: str | None
+    pin: str | None
+    mode: Literal["mirror", "hold", "final"]
+    closing: str | None
+    redis: Literal["off", "on", "away"]
+    addresses: str
+    canaries: frozenset[str]
+
+
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller gives to create a session. `ttl` is in seconds; None takes the repository's default."""
 

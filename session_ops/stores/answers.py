@@ -51,6 +51,8 @@ def expected(revision: str | None) -> bytes:
 def accepted(session_id: str, answer: Answer) -> Changed:
     """Return the bookkeeping after a change that was made, or raise what the answer says instead."""
     reply = answer[0]
+    if type(reply) is list:  # a touch that had nothing to write
+        reply = reply[0]
     if type(reply) is bytes:
         if len(reply) == REVISION_LENGTH:
             raise RevisionConflictError(session_id, reply.hex())
@@ -67,9 +69,19 @@ def accepted(session_id: str, answer: Answer) -> Changed:
 
 def session_in(session_id: str, answer: Answer) -> Session:
     """Return the session that was read back with a change, or raise what the answer says instead."""
-    if type(answer[0]) is not bytes or len(answer[0]) == REVISION_LENGTH:
+    if type(answer[0]) is int or len(answer[0]) == REVISION_LENGTH:
         accepted(session_id, answer)
     session = unpack_session(session_id, answer[2], answer[1])
     if session is None:
         raise SessionNotFoundError(NOT_FOUND)
     return session
+
+
+def ended(session_id: str, answer: Answer) -> bool:
+    """Whether a delete has ended the session; raises `RevisionConflictError`."""
+    reply = answer[0]
+    if type(reply) is bytes and len(reply) == REVISION_LENGTH:
+        raise RevisionConflictError(session_id, reply.hex())
+    if type(reply) is not bytes and type(reply) is not list and reply != _NOT_FOUND:
+        raise unexpected(change=True)
+    return type(reply) is bytes

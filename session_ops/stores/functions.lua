@@ -1,21 +1,27 @@
-#!lua name=session_v1
+#!lua name=session_v2
 
 -- The atomic steps of sessions in Redis. Loaded by an administrator: redis-cli -x FUNCTION LOAD REPLACE < functions.lua
 --
 -- KEYS[1] is always the generation key, generation:<g>:{p}; the keys of sessions follow. The names of the indexes are
 -- derived from it, so that every key of a call carries the hash tag {p} and no call leaves its slot.
 -- Every answer begins with the generation's mode and Redis' time in ms. All arguments are checked before the first
--- write, because an error in the middle would not roll back. A guard that fails refuses the whole call, as an error:
---   WRONGSERVER  this server is not a primary
---   LOST         the generation key is absent: Redis has lost its data
---   MODE         the generation is not final, and this version of the library serves no other mode
+-- write, because an error in the middle would not roll back. The last argument of every call is the caller's pin: the
+-- replication id that its control row names, with a "*" in front where that row is final, "*" alone where there is no
+-- control row. A guard that fails refuses the whole call, as an error:
+--   WRONGSERVER  this server is not a primary, or not the one that is pinned
+--   LOST         the generation key is absent: Redis has lost its data. So it is always the pinned server that says it
+--   MODE         the function does not serve the generation's mode
+--
+-- The steps of the ownership protocol (docs/ownership.md, section 3) are PUT put, CAS update, replace and touch, KILL
+-- delete, MARK mark, CREATE create, OPEN open; GET is a plain HGETALL between two calls of guard.
 --
 -- A session is a hash: the field "" packs the bookkeeping, every other field is an attribute's JSON value. Bookkeeping:
 -- format, state, version, created, updated, expires (ms), revision, bytes of the data, number of attributes, own TTL
 -- (seconds, 0: the default), length of the user; then the user and, up to the end, the agent.
 
 local HEAD, HEAD_BYTES, FORMAT = '<BBI8I8I8I8c8I4I2I4I2', 54, 1
-local ACTIVE, DELETED = 1, 3
+-- A marker is a moved record that was never filled: its data and revision say nothing
+local ACTIVE, MOVED, DELETED, MARKER = 1, 2, 3, 4
 -- What an update of one session begins with: how many attributes to set, how many to remove, the new revision
 local CONTROL, CONTROL_BYTES = '<I2I2', 12
 -- Names and values of one update at most: beyond 8,000 `unpack` fails, and that in the middle of a batch
@@ -55,6 +61,10 @@ local function place(generation)
   return places[generation]
 end
 
+-- What the call at hand was made with: its pin without the "*", whether the caller's control row is final, and whether
+-- the function serves final generations alone
+local pin, caller_final, final_only
+
 -- What every call begins with: the guards, the time, and the names that belong to the generation key
 local function enter(generation)
   local c = places[generation or '']
@@ -64,14 +74,20 @@ local function enter(generation)
     end
     c = place(generation)
   end
-  if not find(call('INFO', 'replication'), 'role:master', 1, true) then
+  local replication = call('INFO', 'replication')
+  if not find(replication, 'role:master', 1, true) then
     return nil, redis.error_reply('WRONGSERVER not a primary')
   end
   local mode = call('GET', generation)
+  if not (caller_final and (mode == 'final' or pin == '')) then
+    if #pin ~= 40 or not find(replication, 'master_replid:' .. pin, 1, true) then
+      return nil, redis.error_reply('WRONGSERVER not the pinned server')
+    end
+  end
   if not mode then
     return nil, redis.error_reply('LOST no generation key')
   end
-  if mode ~= 'final' then
+  if mode ~= 'final' and (final_only or pin == '') then
     return nil, redis.error_reply('MODE the generation is in mode ' .. mode)
   end
   local time = call('TIME')
@@ -379,7 +395,8 @@ local function replace(keys, args)
   return answer
 end
 
--- touch: a write of unchanged data where the expiry moves, else nothing. Answers per session its bookkeeping, or 0.
+-- touch: a write of unchanged data where the expiry moves, else nothing. Answers per session its bookkeeping, alone in
+-- an array where nothing was written, or 0.
 local function touch(keys, args)
   local c, refused = enter_sessions(keys, args, 0, function() return 0 end)
   if not c then
@@ -400,9 +417,10 @@ local function touch(keys, args)
             .. sub(packed, owners)
           call('HSET', key, '', head)
           move_on(c, key, packed, owners, length, created, expires, moved)
-          packed = head
+          answer[i + 1] = head
+        else
+          answer[i + 1] = {packed}
         end
-        answer[i + 1] = packed
       end
     end
   end
@@ -411,13 +429,17 @@ local function touch(keys, args)
 end
 
 -- The protocol's KILL: the session becomes a tombstone that lives as long as the session would have. In the expiry index
--- it moves to now, which is where cleanup finds it. Answers 1; 0: not found; 8 bytes: the revision that it has instead.
+-- it moves to now, which is where cleanup finds it. Answers the tombstone's bookkeeping, alone in an array where it was
+-- there already; 0: not found; 8 bytes: the revision that it has instead.
 local function kill(c, key, expected)
   local packed = bookkeeping(key)
   if not packed or packed == CORRUPT then
     return packed or 0
   end
   local _, state, version, created, _, expires, revision, _, _, ttl, length, owners = unpack_head(HEAD, packed)
+  if state == DELETED then
+    return {packed}
+  end
   if state ~= ACTIVE or expires <= c.now then
     return 0
   end
@@ -425,14 +447,15 @@ local function kill(c, key, expected)
     return revision
   end
   local id, user, agent = sub(key, c.skip), unpack_owners(packed, owners, length)
+  local head = pack(HEAD, FORMAT, DELETED, version + 1, created, c.now, expires, revision, 0, 0, ttl, length)
+    .. user .. agent
   call('DEL', key)
-  call('HSET', key, '', pack(HEAD, FORMAT, DELETED, version + 1, created, c.now, expires, revision, 0, 0, ttl, length)
-    .. user .. agent)
+  call('HSET', key, '', head)
   call('PEXPIREAT', key, format('%d', expires + c.margin))
   leave_indexes(c, id, user, agent)
   call('ZADD', c.expiry, c.now, id)
   call('HINCRBY', c.stats, 'deleted', 1)
-  return 1
+  return head
 end
 
 -- delete. Per session: expected revision or ''
@@ -448,6 +471,117 @@ local function delete(keys, args)
   local answer = {c.mode, c.now}
   for i = 2, #keys do
     answer[i + 1] = kill(c, keys[i], args[c.starts[i]])
+  end
+  return answer
+end
+
+-- put: the move to Redis. Per session: version, created, updated, expires, revision, own TTL, size, number of
+-- attributes, user, agent, names and values.
+-- Answers per session its bookkeeping; alone in an array: that of Redis' own record, which is as new or newer; 0: the row
+-- has expired and nothing unexpired is here; 1: the row has expired, the record that is here has not.
+local function put_one(c, key, args, at)
+  local packed = bookkeeping(key)
+  if packed == CORRUPT then
+    return CORRUPT
+  end
+  local known, ends = -1, 0
+  if packed then
+    local _, _, version, _, _, expires = unpack_head(HEAD, packed)
+    known, ends = version, expires
+  end
+  local version, created, expires = tonumber(args[at]), tonumber(args[at + 1]), tonumber(args[at + 3])
+  if expires <= c.now then
+    return ends > c.now and 1 or 0
+  end
+  if known >= version then
+    return {packed}
+  end
+  local count, user, agent, id = tonumber(args[at + 7]), args[at + 8], args[at + 9], sub(key, c.skip)
+  local head = pack(HEAD, FORMAT, ACTIVE, version, created, tonumber(args[at + 2]), expires, args[at + 4],
+    tonumber(args[at + 6]), count, tonumber(args[at + 5]), #user) .. user .. agent
+  call('DEL', key)
+  call('HSET', key, '', head, unpack(args, at + 10, at + 9 + 2 * count))
+  call('PEXPIREAT', key, expires + c.margin)
+  call('ZADD', c.expiry, expires, id)
+  index(c, id, user, agent, created, expires)
+  call('HINCRBY', c.stats, 'moved', 1)
+  return head
+end
+
+-- Whether args[at] to args[at + 5] are a version, three times, a revision and a TTL
+local function is_copy(args, at)
+  for i = 0, 3 do
+    if not is_count(args[at + i]) then
+      return false
+    end
+  end
+  return #args[at + 4] == 8 and is_count(args[at + 5])
+end
+
+local function put(keys, args)
+  local c, refused = enter_sessions(keys, args, 0, function(all, at)
+    local count = is_count(all[at + 7])
+    if count and is_copy(all, at) and is_count(all[at + 6]) and all[at + 8] ~= '' and all[at + 9] then
+      return 10 + 2 * count
+    end
+  end)
+  if not c then
+    return refused
+  end
+  local answer = {c.mode, c.now}
+  for i = 2, #keys do
+    answer[i + 1] = put_one(c, keys[i], args, c.starts[i])
+  end
+  return answer
+end
+
+-- mark: the move back. Per session: version, created, updated, expires, revision, own TTL, user, agent of the row.
+-- Answers per session the bookkeeping of what is here then; 0 where the generation is not in mode mirror.
+local function mark_one(c, key, args, at)
+  local packed = bookkeeping(key)
+  if packed == CORRUPT then
+    return CORRUPT
+  end
+  local id = sub(key, c.skip)
+  local row = tonumber(args[at])
+  if packed then
+    local _, state, version, created, updated, expires, revision, size, count, ttl, length, owners = unpack_head(HEAD, packed)
+    if version >= row then
+      if state ~= ACTIVE then
+        return packed
+      end
+      local head = pack(HEAD, FORMAT, MOVED, version + 1, created, updated, expires, revision, size, count, ttl, length)
+        .. sub(packed, owners)
+      call('HSET', key, '', head)
+      leave_indexes(c, id, unpack_owners(packed, owners, length))
+      call('ZREM', c.expiry, id)
+      return head
+    end
+  end
+  -- The move to Redis was never finished
+  local user, agent, expires = args[at + 6], args[at + 7], tonumber(args[at + 3])
+  local head = pack(HEAD, FORMAT, MARKER, row + 1, tonumber(args[at + 1]), tonumber(args[at + 2]), expires, args[at + 4],
+    0, 0, tonumber(args[at + 5]), #user) .. user .. agent
+  call('DEL', key)
+  call('HSET', key, '', head)
+  call('PEXPIREAT', key, expires + c.margin)
+  leave_indexes(c, id, user, agent)
+  call('ZREM', c.expiry, id)
+  return head
+end
+
+local function mark(keys, args)
+  local c, refused = enter_sessions(keys, args, 0, function(all, at)
+    if is_copy(all, at) and all[at + 6] and all[at + 6] ~= '' and all[at + 7] then
+      return 8
+    end
+  end)
+  if not c then
+    return refused
+  end
+  local answer = {c.mode, c.now}
+  for i = 2, #keys do
+    answer[i + 1] = c.mode == 'mirror' and mark_one(c, keys[i], args, c.starts[i]) or 0
   end
   return answer
 end
@@ -468,7 +602,7 @@ local function delete_user(keys, args)
   local user, killed = c.user .. args[4], 0
   local ids = call('ZRANGE', user, '-inf', born, 'BYSCORE', 'LIMIT', 0, most)
   for _, id in ipairs(ids) do
-    if kill(c, c.session .. id, '') == 1 then
+    if type(kill(c, c.session .. id, '')) == 'string' then
       killed = killed + 1
     end
     call('ZREM', user, id)
@@ -659,6 +793,39 @@ local function clean(keys, args)
   return answer
 end
 
+-- sweep. ARGV: at most. While the legacy store is complete it tells of ends: here ended sessions only leave the indexes,
+-- and their records go by their own TTL. Answers how many entries were looked at.
+local function sweep(keys, args)
+  local c, refused = enter(keys[1])
+  local most = is_count(args[1])
+  if not c or not most or most == 0 then
+    return refused or redis.error_reply(BAD_ARGUMENTS)
+  end
+  if c.mode == 'final' then
+    return redis.error_reply('MODE the generation is in mode final')
+  end
+  local ids = call('ZRANGE', c.expiry, '-inf', c.now, 'BYSCORE', 'LIMIT', 0, most)
+  for _, id in ipairs(ids) do
+    local packed = bookkeeping(c.session .. id)
+    local ended = true
+    if packed and packed ~= CORRUPT then
+      local _, state, _, _, _, expires, _, _, _, _, length, owners = unpack_head(HEAD, packed)
+      ended = state ~= ACTIVE or expires <= c.now
+      if ended then
+        leave_indexes(c, id, unpack_owners(packed, owners, length))
+      else
+        call('ZADD', c.expiry, expires, id)
+      end
+    else
+      call('ZREM', c.created, id)
+    end
+    if ended then
+      call('ZREM', c.expiry, id)
+    end
+  end
+  return {c.mode, c.now, #ids}
+end
+
 -- told. ARGV: ends that the agent manager has heard of. Answers how many were still in delivery.
 local function told(keys, args)
   local c, refused = enter(keys[1])
@@ -687,29 +854,34 @@ local function lead(keys, args)
   return {c.mode, c.now, 1}
 end
 
--- open. KEYS[1]: the generation key of one partition. ARGV: how many partitions this server was asked to open before it.
--- Opens the generation in mode final, never over other data: those partitions' keys are all that may be there.
--- Answers 1 when it was opened by this call, 0 when it was open.
+-- open. KEYS[1]: the generation key of one partition. ARGV: the mode, and how many partitions this server was asked to
+-- open before it. Written once, and never over another mode.
+-- mirror: a bump's third step; answers the pin. final: for a deployment without a legacy store, never over other data:
+-- the keys of the partitions before are all that may be there; answers 1 when it was opened by this call, 0 when it was
+-- open.
 local function open(keys, args)
-  local before = is_count(args[1])
-  if #keys ~= 1 or not find(keys[1], '^generation:') or not before then
+  local wanted, before = args[1], is_count(args[2])
+  if #keys ~= 1 or not find(keys[1], '^generation:') or not before or (wanted ~= 'mirror' and wanted ~= 'final') then
     return redis.error_reply(BAD_ARGUMENTS)
   end
-  if not find(call('INFO', 'replication'), 'role:master', 1, true) then
+  local replication = call('INFO', 'replication')
+  if not find(replication, 'role:master', 1, true) then
     return redis.error_reply('WRONGSERVER not a primary')
   end
   local mode = call('GET', keys[1])
-  if mode and mode ~= 'final' then
+  if mode and mode ~= wanted then
     return redis.error_reply('MODE the generation is in mode ' .. mode)
   end
-  if mode then
-    return 0
+  if not mode then
+    if wanted == 'final' and call('DBSIZE') ~= before then
+      return redis.error_reply('NOTEMPTY this Redis holds other data')
+    end
+    call('SET', keys[1], wanted, 'NX')
   end
-  if call('DBSIZE') ~= before then
-    return redis.error_reply('NOTEMPTY this Redis holds other data')
+  if wanted == 'mirror' then
+    return string.match(replication, 'master_replid:(%x+)')
   end
-  call('SET', keys[1], 'final')
-  return 1
+  return mode and 0 or 1
 end
 
 -- guard: head and tail of a tick of reads
@@ -721,30 +893,41 @@ local function answer_guard(keys)
   return {c.mode, c.now}
 end
 
-local function register(name, callback, ...)
+local function register(name, callback, only_final, ...)
   local function run(keys, args)
     if not call then
       call, pcall, pack, unpack_head = redis.call, redis.pcall, struct.pack, struct.unpack
       floor, ceil, min, find, sub, byte = math.floor, math.ceil, math.min, string.find, string.sub, string.byte
       format = string.format
     end
+    pin = args[#args] or ''
+    args[#args] = nil
+    final_only, caller_final = only_final, byte(pin) == 42
+    if caller_final then
+      pin = sub(pin, 2)
+    end
     return callback(keys, args)
   end
-  redis.register_function{function_name = 'session_v1_' .. name, callback = run, flags = {...}}
+  redis.register_function{function_name = 'session_v2_' .. name, callback = run, flags = {...}}
 end
 
-register('create', create)
-register('update', update)
-register('replace', replace)
-register('touch', touch)
-register('open', open)
--- What only frees memory, and the lead without which nothing is freed, work at maxmemory too
-register('delete', delete, 'allow-oom')
-register('delete_user', delete_user, 'allow-oom')
-register('heal', heal, 'allow-oom')
-register('clean', clean, 'allow-oom')
-register('told', told, 'allow-oom')
-register('lead', lead, 'allow-oom')
-register('guard', answer_guard, 'no-writes')
-register('list', list, 'no-writes')
-register('statistics', statistics, 'no-writes')
+local ANY, FINAL = false, true
+
+register('update', update, ANY)
+register('replace', replace, ANY)
+register('touch', touch, ANY)
+register('put', put, ANY)
+register('create', create, FINAL)
+-- What only frees memory works at maxmemory too, and so does what stands at the beginning of freeing any
+register('open', open, ANY, 'allow-oom')
+register('delete', delete, ANY, 'allow-oom')
+register('mark', mark, ANY, 'allow-oom')
+register('sweep', sweep, ANY, 'allow-oom')
+register('delete_user', delete_user, FINAL, 'allow-oom')
+register('heal', heal, FINAL, 'allow-oom')
+register('clean', clean, FINAL, 'allow-oom')
+register('told', told, FINAL, 'allow-oom')
+register('lead', lead, FINAL, 'allow-oom')
+register('guard', answer_guard, ANY, 'no-writes')
+register('list', list, FINAL, 'no-writes')
+register('statistics', statistics, FINAL, 'no-writes')

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 class Functions:
     """The functions of the library on the partitions of one generation; `opened` False: there is none yet."""
 
-    def __init__(self, connection: Connection, names: Sequence[Names], *, opened: bool) -> None:
+    def __init__(self, connection: Connection, names: Sequence[Names], pin: bytes, *, opened: bool) -> None:
+        """`pin` as every function takes it (functions.lua)."""
         self._connection = connection
+        self._pin = pin
         self._names = names
         self._opened = opened
 
@@ -34,7 +36,9 @@ class Functions:
 
     async def read(self, names: Names, function: str, *arguments: Argument) -> Any:
         """Call a function that only reads, in one partition."""
-        return await self._connection.call("FCALL_RO", f"{LIBRARY}_{function}", 1, names.generation, *arguments)
+        return await self._connection.call(
+            "FCALL_RO", f"{LIBRARY}_{function}", 1, names.generation, *arguments, self._pin
+        )
 
     async def read_everywhere(self, function: str, *arguments: Argument) -> list[Any]:
         """Call a function that only reads, in all partitions at once."""
@@ -42,16 +46,16 @@ class Functions:
 
     async def change(self, names: Names, function: str, *arguments: Argument, keys: Sequence[bytes] = ()) -> Any:
         """Call a function that writes, in one partition."""
-        command: tuple[Argument, ...] = (f"{LIBRARY}_{function}", 1 + len(keys), names.generation, *keys, *arguments)
+        sent = (*keys, *arguments, self._pin)
+        command: tuple[Argument, ...] = (f"{LIBRARY}_{function}", 1 + len(keys), names.generation, *sent)
         return await self._connection.call("FCALL", *command, change=True)
 
-    async def open(self) -> bool:
-        """Open the generation in every partition, in one write; whether this call did.
+    async def open(self, mode: str) -> list[Any]:
+        """OPEN the generation in every partition, in one write: of each the pin (mode mirror), or 1 where it was new.
 
         One call for each, since no call leaves its slot. Redis takes them in order, so that each knows how many keys
         the ones before it have left, also where another host opens the same generation or an earlier try was cut off.
         """
-        opened = await asyncio.gather(
-            *[self.change(names, "open", before) for before, names in enumerate(self.partitions)]
+        return await asyncio.gather(
+            *[self.change(names, "open", mode, before) for before, names in enumerate(self.partitions)]
         )
-        return any(opened)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import binascii
 import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from session_ops.errors import CorruptSessionError
-from session_ops.records import Changed, Ended, Session
+from session_ops.records import Changed, Ended, Record, Session
+from session_ops.stores.found import Missing
 from session_ops.stores.replies import MALFORMED
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 ACTIVE: Final = 1
 MOVED: Final = 2
 DELETED: Final = 3
+MARKER: Final = 4
+
+_FINAL: Final = b"final"
+_STATES: Final[dict[int, Literal["active", "moved", "deleted"]]] = {
+    ACTIVE: "active",
+    MOVED: "moved",
+    DELETED: "deleted",
+    MARKER: "moved",
+}
 
 # format, state, version, created, updated, expires (ms), revision, bytes of data, number of attributes, own TTL (s, 0:
 # the default), length of the user; then the user and the agent. As HEAD in functions.lua; format and bytes are skipped.
@@ -91,6 +101,44 @@ def unpack_session(session_id: str, fields: Sequence[bytes], now: int) -> Sessio
         )
     except MALFORMED as error:
         raise CorruptSessionError("a record in Redis is no session") from error
+
+
+def unpack_found(session_id: str, fields: Sequence[bytes], now: int, mode: bytes) -> Session | Missing:
+    """The session in an HGETALL's answer where any reader may have it, else what is there instead.
+
+    A session in mode final is a `Missing` with an active record: it counts by its mode, and not by a lease. Raises
+    `CorruptSessionError`.
+    """
+    session = unpack_session(session_id, fields, now)
+    if session is not None and mode != _FINAL:
+        return session
+    name = mode.decode()
+    if not fields:
+        return Missing(mode=name)
+    if session is not None:
+        return Missing(mode=name, record=Record(state="active", session=session))
+    record = unpack_record(session_id, fields)
+    return Missing(mode=name, record=record, expired=record.session.expires_at <= now)
+
+
+def unpack_record(session_id: str, fields: Sequence[bytes]) -> Record:
+    """The record in an HGETALL's answer, whatever its state; raises `CorruptSessionError`."""
+    try:
+        head = fields[fields.index(b"") + 1]
+        state = _STATES[head[1]]
+        # What a session would be if it were active and alive
+        alive = head[:1] + bytes((ACTIVE,)) + head[2:]
+        session = unpack_session(session_id, [b"", alive, *_attributes(fields)], -1)
+    except MALFORMED as error:
+        raise CorruptSessionError("a record in Redis is no session") from error
+    if session is None:
+        raise CorruptSessionError("a record in Redis is no session")
+    return Record(state=state, session=session, filled=head[1] != MARKER)
+
+
+def _attributes(fields: Sequence[bytes]) -> list[bytes]:
+    at = fields.index(b"")
+    return [*fields[:at], *fields[at + 2 :]]
 
 
 @lru_cache(1_024)

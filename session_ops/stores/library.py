@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from session_ops.stores.connection import Connection
 
-LIBRARY: Final = "session_v1"
+LIBRARY: Final = "session_v2"
+NO_PIN: Final = b"*"
+"""The pin of a caller without a control row: Redis alone keeps the sessions (functions.lua)."""
+
 LIBRARY_FILE: Final = Path(__file__).with_name("functions.lua")
 
 

@@ -7,7 +7,6 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from session_ops.errors import (
-    RevisionConflictError,
     SessionExistsError,
     SessionNotFoundError,
     StoreNotEmptyError,
@@ -26,11 +25,11 @@ from session_ops.limits import (
     is_prefix,
 )
 from session_ops.records import Session, Statistics
-from session_ops.stores.answers import NOT_FOUND, Revisions, accepted, expected, session_in
+from session_ops.stores.answers import NOT_FOUND, Revisions, accepted, ended, expected, session_in
 from session_ops.stores.ends import Ends
 from session_ops.stores.functions import Functions
-from session_ops.stores.layout import Names, pack_control, partition_of, with_data
-from session_ops.stores.library import LIBRARY
+from session_ops.stores.layout import Names, pack_control, partition_of, unpack_session, with_data
+from session_ops.stores.library import LIBRARY, NO_PIN
 from session_ops.stores.lists import Lists, Query
 from session_ops.stores.replies import NOT_EMPTY, understood, unexpected
 from session_ops.stores.sliding import Sliding
@@ -52,6 +51,11 @@ _ID_BYTES = 16
 """128 random bits, 22 characters: an id is kept five times in Redis, and 24 bytes are an allocation of their own."""
 
 
+def margin_of(cleanup_interval: int) -> int:
+    """How long a record outlives its session, in ms; `cleanup_interval` in seconds."""
+    return max(_MARGIN, 2 * cleanup_interval) * 1000
+
+
 class RedisSessionRepository:
     """`SessionRepository` on one Redis. `ttl`, `max_lifetime` (0: none) and `cleanup_interval` are in seconds.
 
@@ -65,6 +69,7 @@ class RedisSessionRepository:
         connection: Connection,
         *,
         prefix: str | None,
+        pin: bytes = NO_PIN,
         ttl: int = 86_400,
         max_lifetime: int = 0,
         cleanup_interval: int = 3_600,
@@ -75,19 +80,21 @@ class RedisSessionRepository:
             raise ValueError("a generation's prefix is 1 to 64 of A-Z a-z 0-9 _ -")
         self._connection = connection
         self._prefix = prefix
+        self._pin = pin
         self._partitions = partitions
         self._whole = prefix is not None and partitions == 1
         self._limits = limits or Limits()
         names = [Names(prefix or "none", partition) for partition in range(partitions)]
-        self._margin = max(_MARGIN, 2 * cleanup_interval) * 1000
-        header = (self._margin, ttl * 1000, max_lifetime * 1000)
+        header = (margin_of(cleanup_interval), ttl * 1000, max_lifetime * 1000)
         sizes = (*header, self._limits.size, self._limits.attributes)
         clock = Clock()
 
         def changes(function: str, settings: tuple[int, ...], *, read_back: bool = False) -> Changes:
-            return Changes(connection, f"{LIBRARY}_{function}", names, settings, clock, read_back=read_back)
+            return Changes(
+                connection, f"{LIBRARY}_{function}", names, settings, clock=clock, pin=pin, read_back=read_back
+            )
 
-        self._reads = Reads(connection, names, clock)
+        self._reads = Reads(connection, names, clock, pin, _unpack)
         self._creates = changes("create", header)
         self._updates = changes("update", sizes, read_back=True)
         self._bare_updates = changes("update", sizes)
@@ -96,7 +103,7 @@ class RedisSessionRepository:
         self._deletes = changes("delete", header)
         self._header = header
         self._revisions = Revisions()
-        self._functions = Functions(connection, names, opened=prefix is not None)
+        self._functions = Functions(connection, names, pin, opened=prefix is not None)
         self._lists = Lists(self._functions)
         self._ends = Ends(self._functions, partitions)
         self._sliding = Sliding(
@@ -119,7 +126,7 @@ class RedisSessionRepository:
         revision = self._revisions.draw()
         user, agent = new.user_id.encode(), (new.agent_id or "").encode()
         arguments: tuple[Argument, ...] = (revision, user, agent, new.ttl or 0, size, len(fields) // 2, *fields)
-        expires_at, now, _ = await self._creates.add(self._partition(session_id), session_id, arguments, size)
+        expires_at, now, _, _ = await self._creates.add(self._partition(session_id), session_id, arguments, size)
         if type(expires_at) is not int:
             raise unexpected(change=True)
         if expires_at == 0:
@@ -201,11 +208,7 @@ class RedisSessionRepository:
             return False
         partition = self._partition(session_id)
         answer = await self._deletes.add(partition, session_id, (expected(expected_revision),))
-        if isinstance(answer[0], bytes):
-            raise RevisionConflictError(session_id, answer[0].hex())
-        if answer[0] not in (0, 1):
-            raise unexpected(change=True)
-        return bool(answer[0])
+        return ended(session_id, answer)
 
     async def delete_user(self, user_id: str) -> int:
         """See `SessionRepository.delete_user`. One round trip per hundred sessions, in all partitions at once."""
@@ -254,13 +257,32 @@ class RedisSessionRepository:
         """
         return await self._ends.lead(task, holder, seconds)
 
+    async def sweep(self, limit: int) -> int:
+        """Take up to `limit` ended sessions per partition out of the indexes, telling nobody: for generations that are
+        mirrored. How many entries were looked at. One round trip (one per partition).
+        """
+        partitions = self._functions.partitions
+        answers = await asyncio.gather(*[self._functions.change(names, "sweep", limit) for names in partitions])
+        with understood(change=True):
+            return sum(answer[2] for answer in answers)
+
+    async def open_mirrored(self) -> str:
+        """OPEN, a bump's third step: open the generation `prefix` in mode mirror; the pin. One round trip."""
+        pins = await self._functions.open("mirror")
+        with understood(change=True):
+            return str(pins[0].decode())
+
+    def draw_revision(self) -> bytes:
+        """A new revision, as the functions take it."""
+        return self._revisions.draw()
+
     async def open_generation(self) -> bool:
         """Open the generation `prefix` in mode final in an empty Redis; whether this call opened it.
 
         Raises `StoreNotEmptyError` when Redis holds anything else. One round trip.
         """
         try:
-            return await self._functions.open()
+            return any(await self._functions.open("final"))
         except StoreUnavailableError as error:
             if error.reason == NOT_EMPTY:
                 raise StoreNotEmptyError(
@@ -270,7 +292,7 @@ class RedisSessionRepository:
 
     async def describe(self) -> StoreState:
         """The state of Redis and of the generation, for /readyz and operators; never raises. One round trip."""
-        return await describe(self._connection, self._prefix)
+        return await describe(self._connection, self._prefix, self._pin)
 
     def _update(
         self,
@@ -312,3 +334,8 @@ class RedisSessionRepository:
         if not is_id(session_id):
             raise SessionNotFoundError(NOT_FOUND)
         return 0 if self._whole else self._partition(session_id)
+
+
+def _unpack(session_id: str, fields: list[bytes], now: int, mode: bytes) -> Session | None:
+    del mode  # the guards have refused any other than final
+    return unpack_session(session_id, fields, now)

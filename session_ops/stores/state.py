@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from session_ops.errors import StoreUnavailableError
 from session_ops.records import StoreState
 from session_ops.stores.layout import Names
-from session_ops.stores.library import LIBRARY
+from session_ops.stores.library import LIBRARY, NO_PIN
 from session_ops.stores.replies import LOST, NO_LIBRARY, unexpected
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 NO_PREFIX: Final = "no generation prefix"
 
 
-async def describe(connection: Connection, prefix: str | None) -> StoreState:
+async def describe(connection: Connection, prefix: str | None, pin: bytes = NO_PIN) -> StoreState:
     """Ask Redis for its state; never raises for a store that is down. One round trip."""
     # Without a prefix any name does: the answer is LOST where the library is there
     generation = Names(prefix or "none", 0).generation
     started = time.monotonic()
     commands: list[tuple[Argument, ...]] = [
-        ("FCALL_RO", f"{LIBRARY}_guard", 1, generation),
+        ("FCALL_RO", f"{LIBRARY}_guard", 1, generation, pin),
         ("INFO",),
         ("DBSIZE",),
     ]

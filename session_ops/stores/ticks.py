@@ -6,21 +6,22 @@ import asyncio
 import time
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from session_ops.errors import SessionOpsError
-from session_ops.stores.layout import Names, unpack_session
 from session_ops.stores.library import LIBRARY
 from session_ops.stores.link import Exchange
 from session_ops.stores.replies import checked, is_error, pack, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from session_ops.errors import StoreUnavailableError
-    from session_ops.records import Session
     from session_ops.stores.connection import Connection
+    from session_ops.stores.layout import Names
     from session_ops.stores.replies import Argument
+
+Found = TypeVar("Found")
 
 _READS = 256
 """Reads between two guards: replies are held until the tail has answered, which should not be long."""
@@ -44,27 +45,38 @@ class Clock:
         return None if self._offset is None else int(self._offset + time.monotonic() * 1000)
 
 
-class Reads:
+class Reads(Generic[Found]):
     """The sessions that are read in a tick: plain HGETALLs between a guard at the head and one at the tail.
 
     "This run of Redis is primary and has the generation key" never comes true again once it was false. So where both
     guards say it, it held for every read between them. Expiry is judged by the head's time.
     """
 
-    def __init__(self, connection: Connection, names: Sequence[Names], clock: Clock) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        names: Sequence[Names],
+        clock: Clock,
+        pin: bytes,
+        unpack: Callable[[str, list[bytes], int, bytes], Found],
+    ) -> None:
+        """`pin` as every function takes it (functions.lua). `unpack` makes of an id, its hash, Redis' time and the mode
+        what the reader is given; the mode is b"" where head and tail do not agree on it.
+        """
         self._connection = connection
         self._clock = clock
-        self._guards = [pack((b"FCALL_RO", f"{LIBRARY}_guard", 1, name.generation)) for name in names]
+        self._unpack = unpack
+        self._guards = [pack((b"FCALL_RO", f"{LIBRARY}_guard", 1, name.generation, pin)) for name in names]
         self._prefixes = [name.session.decode() for name in names]
-        self._waiting: dict[int, list[tuple[str, asyncio.Future[Session | None]]]] = {}
+        self._waiting: dict[int, list[tuple[str, asyncio.Future[Found]]]] = {}
 
-    def add(self, partition: int, session_id: str) -> asyncio.Future[Session | None]:
+    def add(self, partition: int, session_id: str) -> asyncio.Future[Found]:
         """Read a session in this tick; the future raises `StoreUnavailableError`."""
         self._connection.admit()
         if not self._waiting:
             self._connection.enlist(self)
             self._loop = asyncio.get_running_loop()
-        future: asyncio.Future[Session | None] = self._loop.create_future()
+        future: asyncio.Future[Found] = self._loop.create_future()
         reads = self._waiting.get(partition)
         if reads is None:
             self._waiting[partition] = [(session_id, future)]
@@ -93,7 +105,7 @@ class Reads:
                     calls=len(chunk),
                 )
 
-    def _answer(self, reads: list[tuple[str, asyncio.Future[Session | None]]], replies: list[Any]) -> None:
+    def _answer(self, reads: list[tuple[str, asyncio.Future[Found]]], replies: list[Any]) -> None:
         head, tail = replies[0], replies[-1]
         for guard in (head, tail):
             if is_error(guard):
@@ -101,8 +113,9 @@ class Reads:
                     if not future.done():
                         future.set_exception(refusal(guard, change=False))
                 return
-        now = int(head[1])
+        now, mode = int(head[1]), head[0] if head[0] == tail[0] else b""
         self._clock.heard(now)
+        unpack = self._unpack
         for index, (session_id, future) in enumerate(reads, 1):
             if future.done():
                 continue
@@ -110,13 +123,13 @@ class Reads:
             try:
                 if type(reply) is not list:
                     reply = checked(reply)
-                future.set_result(unpack_session(session_id, reply, now))
+                future.set_result(unpack(session_id, reply, now, mode))
             except SessionOpsError as error:
                 future.set_exception(error)
 
 
-Answer = tuple[Any, int, list[bytes]]
-"""What a function answered for one session: its own reply, Redis' time, and the session's hash if asked for."""
+Answer = tuple[Any, int, list[bytes], bytes]
+"""What a function answered for one session: its own reply, Redis' time, the session's hash if asked for, the mode."""
 
 Change = tuple[bytes, "tuple[Argument, ...]", int, "asyncio.Future[Answer]"]
 """One session's part of a call: its key and arguments, their size, and who waits."""
@@ -135,8 +148,9 @@ class Changes:
         function: str,
         names: Sequence[Names],
         header: tuple[int, ...],
-        clock: Clock,
         *,
+        clock: Clock,
+        pin: bytes,
         read_back: bool = False,
     ) -> None:
         self._connection = connection
@@ -145,6 +159,7 @@ class Changes:
         self._prefixes = [name.session for name in names]
         self._header = header
         self._clock = clock
+        self._pin = pin
         self._read_back = read_back
         self._waiting: dict[int, list[Change]] = {}
 
@@ -194,6 +209,7 @@ class Changes:
                 *keys,
                 *self._header,
                 *arguments,
+                self._pin,
             )
         )
         expected = 1
@@ -223,7 +239,7 @@ class Changes:
                 if not future.done():
                     future.set_exception(refusal(answer, change=True))
             return
-        now = int(answer[1])
+        mode, now = answer[0], int(answer[1])
         self._clock.heard(now)
         for index, (_, _, _, future) in enumerate(changes):
             if future.done():
@@ -232,7 +248,7 @@ class Changes:
             try:
                 if type(reply) is not bytes:
                     reply = checked(reply)
-                future.set_result((reply, now, checked(hashes[index]) if hashes else []))
+                future.set_result((reply, now, checked(hashes[index]) if hashes else [], mode))
             except SessionOpsError as error:
                 future.set_exception(error)
 
