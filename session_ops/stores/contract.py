@@ -141,3 +141,11 @@ class SessionRepository(Protocol):
     async def told(self, ended: Sequence[Ended]) -> None:
         """Confirm that the agent manager has heard of these ends; what remains of the sessions may go."""
         ...
+
+
+class Leading(SessionRepository, Protocol):
+    """A repository that knows who in the fleet does what is to be done once."""
+
+    async def lead(self, task: str, holder: str, seconds: float) -> bool:
+        """True while `holder` leads `task` for the next `seconds`. One round trip."""
+        ...

@@ -98,6 +98,7 @@ class ControlSchema:
             Column("mode", Text),
             Column("closing", Text),
             Column("redis_good_at", BigInteger),
+            Column("redis_good_since", BigInteger),
             Column("redis_bad_since", BigInteger),
             Column("detail", Text),
         )

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from session_ops.records import Changed, Ended, NewSession, Statistics
     from session_ops.stores.contract import Order
+    from session_ops.stores.control_schema import ControlSchema
     from session_ops.stores.legacy_database import Database
 
 _MARGIN: Final = 300
@@ -68,7 +69,9 @@ class LegacySessionRepository:
         max_lifetime: int = 0,
         cleanup_interval: int = 3_600,
         limits: Limits | None = None,
+        control: ControlSchema | None = None,
     ) -> None:
+        """With `control`, rows that Redis owns in the generation in force are left alone by cleanup."""
         self._database = database
         self._limits = limits or Limits()
         self._schema = Schema(table, columns)
@@ -80,6 +83,7 @@ class LegacySessionRepository:
             max_lifetime=max_lifetime,
             margin=max(_MARGIN, 2 * cleanup_interval) * 1000,
             limits=self._limits,
+            control=control,
         )
         self._writes = Writes(database, self._statements, self._limits)
         self._sliding = LegacySliding(self.touch, ttl=ttl, max_lifetime=max_lifetime)

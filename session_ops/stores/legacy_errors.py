@@ -10,6 +10,7 @@ from sqlalchemy import exc
 from session_ops.errors import OutcomeUnknownError, OverloadedError, StoreUnavailableError
 
 STORE: Final = "legacy"
+_MISSING: Final = "schema missing"
 _NO_ENTRY: Final = "authentication failed"
 
 # SQLSTATEs of a server that has refused a statement (appendix A of PostgreSQL's manual): with one statement per
@@ -21,8 +22,8 @@ _REFUSED: Final = {
     "40P01": "deadlock",
     "25006": "read-only",
     "25P03": "timeout",
-    "42P01": "schema missing",
-    "42703": "schema missing",
+    "42P01": _MISSING,
+    "42703": _MISSING,
     "42501": "permission denied",
     "28P01": _NO_ENTRY,
     "28000": _NO_ENTRY,
@@ -61,6 +62,9 @@ _SQLITE: Final = {
 _SQLITE_ERROR: Final = 1
 _SQLITE_CONSTRAINT: Final = 19
 
+NOT_PREPARED: Final = "not prepared, see `session-ops migrate prepare`"
+"""The reason of a legacy store without our tables and columns, or without their rows."""
+
 DEMOTED: Final = ("read-only",)
 """Reasons after which a connection is of no more use: the server behind it is no primary any more."""
 
@@ -78,6 +82,11 @@ def classify(error: BaseException, *, changing: bool, sent: bool) -> StoreUnavai
     return StoreUnavailableError(STORE, reason)
 
 
+def as_unprepared(error: StoreUnavailableError) -> StoreUnavailableError:
+    """The error with the next step in its reason, where tables or columns are missing."""
+    return StoreUnavailableError(STORE, NOT_PREPARED) if error.reason == _MISSING else error
+
+
 def _reason(error: BaseException) -> tuple[bool, str]:
     """Whether the database itself has said that nothing happened, and the reason."""
     original = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
@@ -90,7 +99,7 @@ def _reason(error: BaseException) -> tuple[bool, str]:
     if isinstance(code, int):
         primary = code & 0xFF
         if primary == _SQLITE_ERROR and str(original).startswith("no such"):
-            return True, "schema missing"
+            return True, _MISSING
         return primary in _SQLITE or primary == _SQLITE_CONSTRAINT, _SQLITE.get(primary, f"sqlite {primary}")
     if isinstance(error, TimeoutError):
         return False, "timeout"

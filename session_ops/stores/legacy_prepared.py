@@ -6,6 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, String, bindparam, literal_column
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Compiled
     from sqlalchemy.engine import Dialect as Driver
+
+    from session_ops.stores.legacy_dialects import Dialect
 
 
 class Statement:
@@ -60,3 +64,8 @@ def number(name: str) -> ColumnElement[int]:
 def digits(value: int) -> ColumnElement[int]:
     """A number that is the same in every call: in the text, where the planner and partial indexes see it."""
     return literal_column(str(value), BigInteger)
+
+
+def into(dialect: Dialect, table: Any) -> Any:
+    """An INSERT into `table` that knows what to do about conflicts."""
+    return insert_postgresql(table) if dialect.name == "postgresql" else insert_sqlite(table)

@@ -20,7 +20,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
-    BigInteger,
     Integer,
     and_,
     bindparam,
@@ -37,19 +36,19 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from session_ops.stores.legacy_prepared import Statement, digits, number, text
+from session_ops.stores.legacy_expiry import first, slid
+from session_ops.stores.legacy_prepared import Statement, digits, into, number, text
 from session_ops.stores.legacy_schema import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import Select
     from sqlalchemy.engine import Dialect as Driver
 
     from session_ops.limits import Limits
+    from session_ops.stores.control_schema import ControlSchema
     from session_ops.stores.legacy_dialects import Dialect
     from session_ops.stores.legacy_schema import Schema
 
@@ -57,9 +56,6 @@ PARTS: Final = (
     "id", "user_id", "agent_id", "created_at", "updated_at", "expires_at", "revision", "version", "ttl", "data",
 )  # fmt: skip
 """What a statement answers of a session, in this order; `data` last, for those that leave it out."""
-
-STEPS: Final = 20
-"""A slide ends on one of this many steps per TTL, counted from the session's creation, as in functions.lua."""
 
 
 class Statements:
@@ -75,11 +71,15 @@ class Statements:
         max_lifetime: int,
         margin: int,
         limits: Limits,
+        control: ControlSchema | None = None,
     ) -> None:
-        """`ttl` and `max_lifetime` (0: none) in seconds; `margin` is how long an ended session is kept, in ms."""
+        """`ttl` and `max_lifetime` (0: none) in seconds; `margin` is how long an ended session is kept, in ms.
+
+        With `control` Redis may own rows: those of its generation are left to it.
+        """
         self._dialect = dialect
         self._schema = schema
-        self._max_lifetime = max_lifetime * 1000
+        self._max_lifetime = max_lifetime
         self._ttl = ttl
         table, c = schema.sessions, schema.sessions.c
         now = dialect.now()
@@ -97,7 +97,7 @@ class Statements:
         same = or_(text("expected").is_(None), c.revision == text("expected"))
         session = [c[part].label(part) for part in PARTS]
         bookkeeping = session[:-1]
-        moved = dialect.greater(c.expires_at, self._slide(c.created_at, c.ttl))
+        moved = dialect.greater(c.expires_at, slid(dialect, c.created_at, c.ttl, ttl=ttl, max_lifetime=max_lifetime))
         change = update(table).where(one, seen, same).values(version=c.version + digits(1))
         written = {"updated_at": now, "revision": text("revision"), "expires_at": moved}
         merge = change.where(dialect.fits(c.data, limits.size, limits.attributes)).values(
@@ -128,7 +128,11 @@ class Statements:
         self.take = built(lambda: self._take(live))
         self.again = built(self._again)
         self.told = built(lambda: update(table).where(dialect.among(c.id), c.told_at < digits(0)).values(told_at=now))
-        over = and_(c.told_at > digits(0), c.expires_at < now - digits(margin), c.owner == literal_column(f"'{OWNER}'"))
+        self._ours = c.owner == literal_column(f"'{OWNER}'")
+        if control is not None:
+            generation = control.control.c.generation
+            self._ours = or_(self._ours, c.generation < select(generation).scalar_subquery())
+        over = and_(c.told_at > digits(0), c.expires_at < now - digits(margin), self._ours)
         rows = select(c.id).where(over).limit(bindparam("most", type_=Integer)).with_for_update(skip_locked=True)
         self.purge = built(
             lambda: delete(table).where(dialect.chosen(c.id, rows), over).returning(c.deleted.label("deleted"))
@@ -170,22 +174,9 @@ class Statements:
         order = (c.created_at.desc(), c.id.desc()) if newest else (c.created_at, c.id)
         return query.order_by(*order).limit(bindparam("most", type_=Integer))
 
-    def _slide(self, created: ColumnElement[int], own: ColumnElement[int]) -> ColumnElement[int]:
-        """now + ttl, rounded up to a step counted from the creation, within the maximum lifetime."""
-        ttl = func.coalesce(own, digits(self._ttl), type_=BigInteger)
-        step = ttl * digits(1000 // STEPS)
-        until = self._dialect.now() + ttl * digits(1000) - created
-        slid = created + (until + step - digits(1)) // step * step
-        if not self._max_lifetime:
-            return slid
-        return self._dialect.lesser(slid, created + digits(self._max_lifetime))
-
     def _insert(self) -> Any:
         table, now = self._schema.sessions, self._dialect.now()
         own = bindparam("ttl", type_=Integer)
-        expires = now + func.coalesce(own, digits(self._ttl), type_=BigInteger) * digits(1000)
-        if self._max_lifetime:
-            expires = self._dialect.lesser(expires, now + digits(self._max_lifetime))
         values = {
             "id": text("id"),
             "version": digits(1),
@@ -198,14 +189,11 @@ class Statements:
             "updated_at": now,
             "revision": text("revision"),
             "ttl": own,
-            "expires_at": expires,
+            "expires_at": first(self._dialect, own, ttl=self._ttl, max_lifetime=self._max_lifetime),
             "deleted": false(),
             "bucket": bindparam("bucket", type_=Integer),
         }
-        return self._into(table).values(values).on_conflict_do_nothing(index_elements=[table.c.id])
-
-    def _into(self, table: Any) -> Any:
-        return insert_postgresql(table) if self._dialect.name == "postgresql" else insert_sqlite(table)
+        return into(self._dialect, table).values(values).on_conflict_do_nothing(index_elements=[table.c.id])
 
     def _touch(self, session: Any, one: Any, moved: Any) -> Any:
         """TOUCH writes only where the expiry moves; where the database can, it reads the session itself if not."""
@@ -237,7 +225,7 @@ class Statements:
     def _take(self, live: Any) -> Any:
         """Ends that nobody was told of, oldest first. A row that Redis owns ends there and not by its date here."""
         table, c, now = self._schema.sessions, self._schema.sessions.c, self._dialect.now()
-        ours, most = c.owner == literal_column(f"'{OWNER}'"), bindparam("most", type_=Integer)
+        ours, most = self._ours, bindparam("most", type_=Integer)
         untold = c.told_at.is_(None)
         parts: list[Any] = [
             select(c.id.label("id"), at.label("at")).where(which, untold, ours).order_by(at).limit(most).subquery()
@@ -245,23 +233,16 @@ class Statements:
         ]
         every = union_all(*(select(part.c.id, part.c.at) for part in parts)).subquery()
         rows = select(every.c.id).order_by(every.c.at, every.c.id).limit(most)
-        return self._give(update(table).where(self._dialect.chosen(c.id, rows), untold, ~live, ours))
+        return given_out(
+            self._schema, self._dialect, update(table).where(self._dialect.chosen(c.id, rows), untold, ~live, ours)
+        )
 
     def _again(self) -> Any:
         """Ends that were given out before `before` and never confirmed, longest ago first."""
         table, c = self._schema.sessions, self._schema.sessions.c
         given = and_(c.told_at < digits(0), c.told_at > -number("before"))
         rows = select(c.id).where(given).order_by(c.told_at.desc(), c.id).limit(bindparam("most", type_=Integer))
-        return self._give(update(table).where(self._dialect.chosen(c.id, rows), given))
-
-    def _give(self, chosen: Any) -> Any:
-        c, now = self._schema.sessions.c, self._dialect.now()
-        ended_at = case((c.deleted, c.updated_at), else_=c.expires_at)
-        return chosen.values(told_at=-now).returning(
-            *(c[part].label(part) for part in ("id", "user_id", "agent_id", "deleted")),
-            ended_at.label("ended_at"),
-            now.label("now"),
-        )
+        return given_out(self._schema, self._dialect, update(table).where(self._dialect.chosen(c.id, rows), given))
 
     def _statistics(self) -> Any:
         """Counts of the three parts of the table, each by an index of its own, and what cleanup has removed."""
@@ -287,9 +268,20 @@ class Statements:
     def _lead(self) -> Any:
         leads, now = self._schema.leads, self._dialect.now()
         until = now + number("ms")
-        statement = self._into(leads).values(task=text("task"), holder=text("holder"), until=until)
+        statement = into(self._dialect, leads).values(task=text("task"), holder=text("holder"), until=until)
         return statement.on_conflict_do_update(
             index_elements=[leads.c.task],
             set_={"holder": statement.excluded.holder, "until": statement.excluded.until},
             where=or_(leads.c.holder == statement.excluded.holder, leads.c.until <= now),
         ).returning(leads.c.task)
+
+
+def given_out(schema: Schema, dialect: Dialect, chosen: Any) -> Any:
+    """The UPDATE `chosen` marks ended sessions as given out to be told, and answers them."""
+    c, now = schema.sessions.c, dialect.now()
+    ended_at = case((c.deleted, c.updated_at), else_=c.expires_at)
+    return chosen.values(told_at=-now).returning(
+        *(c[part].label(part) for part in ("id", "user_id", "agent_id", "deleted")),
+        ended_at.label("ended_at"),
+        now.label("now"),
+    )
