@@ -22,6 +22,9 @@ _EXPIRES_AT = 26
 class Backend(Protocol):
     """One implementation under test. All repositories of a backend are on one store, empty at the start."""
 
+    moves: bool
+    """Whether sessions move between stores, which raises `version` too, so that it counts more than changes."""
+
     def repository(self, **settings: Any) -> SessionRepository:
         """A repository with these settings: `ttl` and `max_lifetime` in seconds, `limits`."""
         ...
@@ -34,6 +37,8 @@ class Backend(Protocol):
 class RedisBackend:
     """`RedisSessionRepository` on a real Redis."""
 
+    moves = False
+
     def __init__(
         self, make: Callable[..., RedisSessionRepository], administrator: Connection, prefix: str, partitions: int
     ) -> None:
@@ -45,6 +50,10 @@ class RedisBackend:
     def repository(self, **settings: Any) -> RedisSessionRepository:
         """A repository on a connection of its own."""
         return self._make(prefix=self._prefix, partitions=self._partitions, **settings)
+
+    def key(self, session_id: str) -> bytes:
+        """The session's key."""
+        return Names(self._prefix, partition_of(session_id, self._partitions)).session_key(session_id)
 
     async def pass_time(self, session_id: str, seconds: float) -> None:
         """Move the times in the bookkeeping and in the expiry index back."""

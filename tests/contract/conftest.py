@@ -11,6 +11,7 @@ import pytest_asyncio
 from session_ops.records import NewSession, Session
 from tests.contract.backends import Backend, RedisBackend
 from tests.contract.legacy_backend import postgresql, postgresql_url, sqlite, sqlite_url
+from tests.contract.owned_backend import owned_postgresql, owned_sqlite
 from tests.contract.prepared_backend import (
     prepared_postgresql,
     prepared_postgresql_application,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from session_ops.stores.redis import RedisSessionRepository
 
 __all__ = [
+    "owned_postgresql",
+    "owned_sqlite",
     "postgresql",
     "postgresql_url",
     "prepared_postgresql",
@@ -47,7 +50,11 @@ PARTITIONED = "redis-7.0 in 256 partitions"
 """As on a Cluster."""
 
 
-@pytest.fixture(params=[*PROGRAMS, PARTITIONED, *SQL])
+OWNED = ("owned_postgresql", "owned_sqlite")
+"""Both stores at once, with flags that flip; Redis is this host's own."""
+
+
+@pytest.fixture(params=[*PROGRAMS, PARTITIONED, *SQL, *OWNED])
 def store(request: pytest.FixtureRequest) -> str:
     """What is below the repositories."""
     name: str = request.param
@@ -57,7 +64,7 @@ def store(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def redis_server(store: str, run_redis: Callable[[str], RedisServer]) -> RedisServer:
     """The server of this test's program."""
-    return run_redis(store.split(maxsplit=1)[0])
+    return run_redis(next(iter(PROGRAMS)) if store in OWNED else store.split(maxsplit=1)[0])
 
 
 @pytest_asyncio.fixture
@@ -75,7 +82,7 @@ async def redis(
 @pytest.fixture
 def backend(store: str, request: pytest.FixtureRequest) -> Backend:
     """An implementation on an empty store."""
-    made: Backend = request.getfixturevalue(store if store in SQL else "redis")
+    made: Backend = request.getfixturevalue(store if store in (*SQL, *OWNED) else "redis")
     return made
 
 

@@ -25,6 +25,8 @@ SESSIONS = Schema().sessions
 class LegacyBackend:
     """`LegacySessionRepository` on a real database."""
 
+    moves = False
+
     def __init__(self, url: str) -> None:
         self._url = url
         self._databases = [Database(url, deadline=10)]

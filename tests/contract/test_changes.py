@@ -83,7 +83,8 @@ async def test_updates_of_different_attributes_do_not_overwrite_each_other(backe
     read = await clients[0].get(session.id)
     assert read is not None
     assert read.data == {f"attribute{number}": number for number in range(40)}
-    assert read.version == 41
+    if not backend.moves:
+        assert read.version == 41
 
 
 async def test_as_many_names_as_may_be_removed_at_once_disturb_nobody(

@@ -1,0 +1,224 @@
+"""One generation of Redis as the ownership protocol sees it: its steps, bound to its prefix and its pin.
+
+A generation never changes: a bump makes another one, and what was asked of the old one stays asked of the old one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from session_ops.errors import SessionNotFoundError
+from session_ops.limits import encode_attributes, encode_names
+from session_ops.operations import Changed
+from session_ops.stores.answers import accepted, expected
+from session_ops.stores.found import Put
+from session_ops.stores.layout import Names, pack_control, partition_of, unpack_found, unpack_record
+from session_ops.stores.library import LIBRARY
+from session_ops.stores.redis import RedisSessionRepository, margin_of
+from session_ops.stores.replies import LOST, NO_LIBRARY, NOT_PRIMARY, understood
+from session_ops.stores.ticks import Answer, Changes, Clock, Reads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from session_ops.errors import StoreUnavailableError
+    from session_ops.limits import Limits
+    from session_ops.records import Control, Record, Row, Session
+    from session_ops.stores.connection import Connection
+    from session_ops.stores.found import Missing
+    from session_ops.stores.replies import Argument
+
+UNUSABLE: Final = frozenset({LOST, NOT_PRIMARY, NO_LIBRARY})
+"""What a server that is not the pinned one, or has lost its data, answers."""
+
+
+class RedisGeneration:
+    """The steps of section 3 in one generation. One round trip each; all of one kind in a tick share a call.
+
+    `pin` is the replication id that the control row names, `final` whether the caller's control row is final. Times
+    in seconds.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        generation: int,
+        prefix: str,
+        pin: str,
+        *,
+        final: bool,
+        ttl: int,
+        max_lifetime: int,
+        cleanup_interval: int,
+        partitions: int,
+        limits: Limits,
+    ) -> None:
+        self.generation = generation
+        self.prefix = prefix
+        sent = (b"*" if final else b"") + pin.encode()
+        self.repository = RedisSessionRepository(
+            connection,
+            prefix=prefix,
+            pin=sent,
+            ttl=ttl,
+            max_lifetime=max_lifetime,
+            cleanup_interval=cleanup_interval,
+            partitions=partitions,
+            limits=limits,
+        )
+        self._limits = limits
+        self._partitions = partitions
+        self._connection = connection
+        self._names = [Names(prefix, partition) for partition in range(partitions)]
+        self._pin = sent
+        clock = Clock()
+        header = (margin_of(cleanup_interval), ttl * 1000, max_lifetime * 1000)
+
+        def changes(function: str, settings: tuple[int, ...], *, read_back: bool) -> Changes:
+            name = f"{LIBRARY}_{function}"
+            return Changes(connection, name, self._names, settings, clock=clock, pin=sent, read_back=read_back)
+
+        self._reads = Reads(connection, self._names, clock, sent, unpack_found)
+        self._updates = changes("update", (*header, limits.size, limits.attributes), read_back=True)
+        self._replaces = changes("replace", header, read_back=True)
+        self._touches = changes("touch", header, read_back=True)
+        self._kills = changes("delete", header, read_back=False)
+        self._puts = changes("put", header, read_back=False)
+        self._marks = changes("mark", header, read_back=True)
+
+    async def read(self, session_id: str) -> Session | Missing:
+        """GET: the session where its record is active, else what is there instead."""
+        return await self._reads.add(partition_of(session_id, self._partitions), session_id)
+
+    async def merge(
+        self, session_id: str, changes: Mapping[str, Any], remove: Sequence[str], expected_revision: str | None
+    ) -> Changed | None:
+        """CAS that sets and removes attributes: the GET and the CAS in one call, with nothing in between."""
+        fields, size = encode_attributes(changes, self._limits)
+        removed = encode_names(remove)
+        control = pack_control(
+            len(fields) // 2, len(removed), self.repository.draw_revision(), expected(expected_revision)
+        )
+        arguments: tuple[Argument, ...] = (control, *fields, *removed)
+        return await self._cas(self._updates, session_id, arguments, size)
+
+    async def rewrite(self, session_id: str, data: Mapping[str, Any], expected_revision: str | None) -> Changed | None:
+        """CAS that sets the data to exactly this."""
+        fields, size = encode_attributes(data, self._limits)
+        arguments: tuple[Argument, ...] = (
+            expected(expected_revision),
+            self.repository.draw_revision(),
+            size,
+            len(fields) // 2,
+            *fields,
+        )
+        return await self._cas(self._replaces, session_id, arguments, size)
+
+    async def slide(self, session_id: str) -> Changed | None:
+        """CAS of the expiry where it is due."""
+        return await self._cas(self._touches, session_id, (), 0)
+
+    async def kill(self, session_id: str, expected_revision: str | None) -> Changed | None:
+        """KILL. `written` is false for a tombstone that was there already."""
+        answer = await self._add(self._kills, session_id, (expected(expected_revision),), 0)
+        reply = answer[0]
+        if type(reply) is int:
+            return None
+        written = type(reply) is bytes
+        head = reply if written else reply[0]
+        if written and len(head) <= 8:
+            accepted(session_id, answer)  # raises: the revision differs
+        record = unpack_record(session_id, [b"", head])
+        return Changed(record, answer[3].decode(), written=written)
+
+    async def put(self, row: Row) -> Put:
+        """PUT: the move to Redis."""
+        session = row.session
+        # What the row holds was accepted once: a limit that was lowered since keeps no session from moving
+        fields, size = encode_attributes(session.data, None)
+        arguments: tuple[Argument, ...] = (
+            *_copied(session),
+            size,
+            len(fields) // 2,
+            session.user_id,
+            session.agent_id or "",
+            *fields,
+        )
+        reply = (await self._add(self._puts, session.id, arguments, size))[0]
+        if type(reply) is int:
+            return Put.HELD if reply else Put.EXPIRED
+        return Put.WRITTEN if type(reply) is bytes else Put.NEWER
+
+    async def mark(self, row: Row) -> Record | None:
+        """MARK: the move back; None where the generation key is not `mirror`."""
+        session = row.session
+        arguments = (*_copied(session), session.user_id, session.agent_id or "")
+        answer = await self._add(self._marks, session.id, arguments, 0)
+        return unpack_record(session.id, answer[2]) if type(answer[0]) is bytes else None
+
+    async def sweep(self, limit: int) -> int:
+        """Take up to `limit` ended sessions out of the indexes of each partition; how many entries were looked at."""
+        return await self.repository.sweep(limit)
+
+    async def probe(self) -> int:
+        """Redis' time (ms), from the pinned server with the generation key; raises `StoreUnavailableError` from any
+        other.
+        """
+        answer = await self._connection.call("FCALL_RO", f"{LIBRARY}_guard", 1, self._names[0].generation, self._pin)
+        with understood(change=False):
+            return int(answer[1])
+
+    async def _cas(
+        self, changes: Changes, session_id: str, arguments: tuple[Argument, ...], size: int
+    ) -> Changed | None:
+        answer = await self._add(changes, session_id, arguments, size)
+        try:
+            accepted(session_id, answer)
+        except SessionNotFoundError:
+            return None
+        record = unpack_record(session_id, answer[2])
+        return Changed(record, answer[3].decode(), written=type(answer[0]) is bytes)
+
+    async def _add(self, changes: Changes, session_id: str, arguments: tuple[Argument, ...], size: int) -> Answer:
+        return await changes.add(partition_of(session_id, self._partitions), session_id, arguments, size)
+
+
+class Generations:
+    """The generation in force on this host: made anew whenever the control row names another one.
+
+    `make` makes the steps of a control row that names a server. `on_failure` is told of every unusable answer.
+    """
+
+    def __init__(
+        self, make: Callable[[Control], RedisGeneration], on_failure: Callable[[], None] = lambda: None
+    ) -> None:
+        self._make = make
+        self._on_failure = on_failure
+        self.current: RedisGeneration | None = None
+
+    def changed(self, control: Control) -> None:
+        """Take a control row that differs from the one before."""
+        named = control.prefix is not None and control.pin is not None
+        self.current = self._make(control) if named else None
+
+    def steps(self) -> RedisGeneration | None:
+        """The steps in force; None where the control row names no server."""
+        return self.current
+
+    def failed(self, error: StoreUnavailableError, generation: int) -> None:
+        """An operation has had an unusable answer from `generation`: somebody should look."""
+        del error
+        if self.current is not None and self.current.generation == generation:
+            self._on_failure()
+
+
+def _copied(session: Session) -> tuple[Argument, ...]:
+    """What PUT and MARK are told of a row's bookkeeping."""
+    return (
+        session.version,
+        session.created_at,
+        session.updated_at,
+        session.expires_at,
+        bytes.fromhex(session.revision),
+        session.ttl or 0,
+    )
