@@ -45,6 +45,12 @@ METRICS: tuple[Metric, ...] = (
         "time from the request's head to its answer, by route template; its count is the number of requests",
         ("method", "route", "status"),
     ),
+    Metric("session_ops_generation", "gauge", "generation of Redis in force, as this host knows it"),
+    Metric("session_ops_redis_enabled", "gauge", "1 while the control row has Redis on: not off, not given up"),
+    Metric("session_ops_lease_valid", "gauge", "1 while this host may answer reads from Redis"),
+    Metric("session_ops_automatic_bumps_halted", "gauge", "1 once the hosts have stopped bumping by themselves"),
+    Metric("session_ops_bumps_total", "counter", "generations begun by this host itself, by cause", ("cause",)),
+    Metric("session_ops_moves_total", "counter", "moves that this host has begun, by the new owner", ("owner",)),
     Metric("session_ops_store_up", "gauge", "1 while the store answers", ("store",)),
     Metric("session_ops_store_operation_duration_seconds", "histogram", "time of an operation", ("store", "operation")),
     Metric(

@@ -166,6 +166,8 @@ def make_owned(
         connection,
         make_database(settings),
         flag,
+        table=settings.legacy_table,
+        columns=settings.legacy_columns,
         ttl=settings.session_ttl,
         max_lifetime=settings.session_max_lifetime,
         cleanup_interval=settings.session_cleanup_interval,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from session_ops.metrics import Sample
+    from session_ops.readiness_rules import Rule
     from session_ops.service import SessionService
     from session_ops.settings import Flag
 
@@ -24,14 +25,6 @@ FRESH = 0.5
 
 PATIENCE = 1.5
 """Seconds that a store gets to say how it is; more than the deadline of its own calls."""
-
-
-class Describes(Protocol):
-    """A repository that can say how its store is."""
-
-    async def describe(self) -> StoreState:
-        """The store's state; never raises for a store that is down."""
-        ...
 
 
 class Report(msgspec.Struct):
@@ -50,40 +43,37 @@ class Readiness:
     def __init__(
         self,
         service: SessionService,
-        redis: Describes,
+        redis: Callable[[], Awaitable[StoreState]],
         flag: Callable[[], Flag],
+        rule: Rule,
         *,
-        address: str,
         release: str,
         workers: int = 1,
         legacy: Callable[[], Awaitable[StoreState]] | None = None,
     ) -> None:
-        """`flag` answers the flag in force; `address` is Redis' HOST:PORT, for the advice; `legacy` asks the legacy
-        store, None where there is none.
+        """`flag` answers the flag in force; `redis` and `legacy` ask the stores how they are, None where there is no
+        legacy store; `rule` judges their answers.
         """
         self._service = service
         self._flag = flag
-        self._address = address
+        self._rule = rule
         self._release = release
         self._workers = workers
-        self._redis = _Probe(redis.describe)
+        self._redis = _Probe(redis)
         self._legacy = _Probe(legacy) if legacy else None
 
     async def report(self) -> Report:
-        """Ready means: the store that is complete can serve. In this version that is Redis."""
+        """Ready means: the store that is complete can serve."""
         redis = await self._redis.state()
         legacy = await self._legacy.state() if self._legacy else None
         flag = self._flag()
-        reasons = self._redis_reasons(redis)
-        ready = not reasons
+        verdict = self._rule.judge(redis, legacy)
         stores: dict[str, dict[str, Any]] = {"redis": _shown(redis), "legacy": {"state": "absent"}}
         if legacy is not None:
             stores["legacy"] = _shown(legacy)
-            if legacy.state == "down":
-                reasons.append(f"legacy: {legacy.reason}: check LEGACY_DATABASE_URL and the database's own log")
         return Report(
-            ready=ready,
-            reasons=reasons,
+            ready=verdict.ready,
+            reasons=verdict.reasons,
             release=self._release,
             flag={
                 "use_redis_sessions": flag.use_redis_sessions,
@@ -111,6 +101,7 @@ class Readiness:
         memory = redis.details.get("used_memory")
         if memory is not None:
             samples.append(("session_ops_redis_memory_bytes", (), memory))
+        samples += self._rule.samples()
         if report.ready:
             samples += await self._statistics()
         return samples
@@ -128,20 +119,6 @@ class Readiness:
             ("session_ops_sessions_deleted_total", (), statistics.deleted),
             ("session_ops_sessions_moved_total", (), statistics.moved),
         ]
-
-    def _redis_reasons(self, state: StoreState) -> list[str]:
-        """Why Redis cannot serve, each with what to do about it."""
-        details = state.details
-        if details.get("library") is False:
-            remedy = "there, run `systemctl restart session-functions`"
-            return [f"redis: the function library is missing at {self._address}: {remedy}"]
-        if details.get("library") and details.get("mode") is None:
-            return [_generation_reason(details.get("prefix"), self._address)]
-        if state.state == "down":
-            return [
-                f"redis: {state.reason} at {self._address}: check REDIS_HOST, REDIS_PORT, the ACL user and its unit"
-            ]
-        return []
 
 
 class _Probe:
@@ -163,15 +140,6 @@ class _Probe:
                     self._state = StoreState(state="down", reason="no answer in time", details={})
                 self._at = time.monotonic()
             return self._state
-
-
-def _generation_reason(prefix: str | None, address: str) -> str:
-    if not prefix:
-        return "redis: no generation is named: set SESSION_GENERATION_PREFIX to the one that `generation open` opened"
-    return (
-        f"redis: generation {prefix} is not open at {address}: a new Redis wants `session-ops generation open {prefix} "
-        "--execute`; one that had it has lost its data, so restore it first"
-    )
 
 
 def _shown(state: StoreState) -> dict[str, Any]:

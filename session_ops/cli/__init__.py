@@ -14,7 +14,8 @@ import click
 _COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Serve the HTTP API."),
     "settings": ("settings", "Show the settings in force and where each value came from."),
-    "generation": ("generation", "Show or open the generation of keys in Redis."),
+    "generation": ("generation", "Show, open or bump the generation of keys in Redis."),
+    "flag": ("flag", "Show or set this host's flag."),
     "sessions": ("sessions", "Look at sessions, and end them."),
     "cleanup": ("cleanup", "Remove ended sessions now and tell the agent manager."),
     "migrate": ("migrate", "Move an application's sessions into Redis, and back."),

@@ -15,8 +15,7 @@ from session_ops.cli.frame import (
     as_json,
     execute,
     fail,
-    redis_repository,
-    require_generation,
+    repository,
     result,
     run,
     settings_or_exit,
@@ -39,7 +38,6 @@ def command(*, execute: bool, as_json: bool) -> None:
       session-ops cleanup --execute
     """
     settings = settings_or_exit()
-    require_generation(settings)
     if not execute:
         says = "would remove ended sessions until there are none left; add --execute"
         result({"changed": False, "cleaned": 0}, lambda: says, as_json=as_json)
@@ -59,13 +57,13 @@ async def _clean(settings: Settings) -> int | None:
     configure_logs(settings.session_log_level)
     holder = f"{socket.gethostname()}:{os.getpid()}"
     limit = time.monotonic() + LEASE + 1
-    async with redis_repository(settings) as repository:
+    async with repository(settings) as sessions:
 
         async def leads(task: str, seconds: float) -> bool:
-            return await repository.lead(task, holder, seconds)
+            return await sessions.lead(task, holder, seconds)
 
         service = SessionService(
-            repository,
+            sessions,
             cleanup_batch_size=settings.session_cleanup_batch_size,
             agent_manager=load_agent_manager(settings.session_agent_manager),
             leads=leads,

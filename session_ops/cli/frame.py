@@ -25,6 +25,8 @@ from session_ops.settings import Settings, read_settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from session_ops.owned_access import OwnedStore
+    from session_ops.stores.contract import Leading
     from session_ops.stores.redis import RedisSessionRepository
 
 USAGE, PRECONDITION, HELD, LEGACY_UNREACHABLE, REDIS_UNREACHABLE, UNFINISHED = 2, 3, 4, 6, 7, 8
@@ -59,6 +61,34 @@ def result(value: Any, lines: Callable[[], str], *, as_json: bool) -> None:
 
 
 @asynccontextmanager
+async def owned_store(settings: Settings) -> AsyncIterator[OwnedStore]:
+    """Both stores of the settings, for the time of a command. The flag is the one in the settings."""
+    from session_ops.owned_access import make_owned  # noqa: PLC0415 - not needed for --help
+    from session_ops.redis_access import connect  # noqa: PLC0415
+
+    connection = connect(settings)
+    store = make_owned(settings, connection, lambda: settings.flag)
+    try:
+        yield store
+    finally:
+        await store.close()
+        await connection.close()
+
+
+@asynccontextmanager
+async def repository(settings: Settings) -> AsyncIterator[Leading]:
+    """The repository of the settings, whoever owns the sessions, for the time of a command."""
+    if settings.legacy_database_url:
+        async with owned_store(settings) as store:
+            yield store.repository
+    else:
+        if not settings.session_generation_prefix:
+            fail("SESSION_GENERATION_PREFIX: not set; it names the generation whose sessions are meant", USAGE)
+        async with redis_repository(settings) as redis:
+            yield redis
+
+
+@asynccontextmanager
 async def redis_repository(settings: Settings, prefix: str | None = None) -> AsyncIterator[RedisSessionRepository]:
     """The repository of the settings, for the time of a command."""
     from session_ops.redis_access import connect, make_repository  # noqa: PLC0415 - not needed for --help
@@ -78,7 +108,7 @@ def run(work: Coroutine[Any, Any, Result], settings: Settings) -> Result:
         if error.store == "legacy":
             fail(f"{error}; check LEGACY_DATABASE_URL and the database's own log", LEGACY_UNREACHABLE)
         address = f"{settings.redis_host}:{settings.redis_port}"
-        fail(f"{error} (Redis at {address}); `session-ops generation show` looks closer", 7)
+        fail(f"{error} (Redis at {address}); `session-ops generation show` looks closer", REDIS_UNREACHABLE)
     except SettingsError as error:
         fail(str(error), USAGE)
     except PreconditionError as error:
@@ -93,9 +123,3 @@ def run(work: Coroutine[Any, Any, Result], settings: Settings) -> Result:
         fail(str(error), PRECONDITION)
     except SessionOpsError as error:
         fail(str(error) or type(error).__name__, PRECONDITION)
-
-
-def require_generation(settings: Settings) -> None:
-    """Exit unless the settings name a generation."""
-    if not settings.session_generation_prefix:
-        fail("SESSION_GENERATION_PREFIX: not set; it names the generation whose sessions are meant", USAGE)

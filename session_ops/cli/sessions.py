@@ -13,8 +13,7 @@ from session_ops.cli.frame import (
     as_json,
     execute,
     fail,
-    redis_repository,
-    require_generation,
+    repository,
     result,
     run,
     settings_or_exit,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from session_ops.records import Session
     from session_ops.settings import Settings
-    from session_ops.stores.redis import RedisSessionRepository
+    from session_ops.stores.contract import SessionRepository
 
 
 class IdCommand(click.Command):
@@ -65,7 +64,7 @@ def list_(*, user: str | None, agent: str | None, limit: int, cursor: str | None
       session-ops sessions list --user alice --limit 10 --json
     """
     page = _ask(
-        lambda repository: repository.list_sessions(
+        lambda sessions: sessions.list_sessions(
             user_id=user,
             agent_id=agent,
             cursor=cursor,
@@ -93,7 +92,7 @@ def show(session_id: str, *, as_json: bool) -> None:
     Example:
       session-ops sessions show 3q2-7wAhbZ
     """
-    session = _ask(lambda repository: repository.get(session_id))
+    session = _ask(lambda sessions: sessions.get(session_id))
     if session is None:
         fail("no live session has this id", PRECONDITION)
     text = msgspec.json.format(msgspec.json.encode(session), indent=2).decode()
@@ -112,10 +111,10 @@ def delete(session_id: str, *, execute: bool, as_json: bool) -> None:
       session-ops sessions delete 3q2-7wAhbZ --execute
     """
     if execute:
-        ended = _ask(lambda repository: repository.delete(session_id))
+        ended = _ask(lambda sessions: sessions.delete(session_id))
         result({"changed": ended}, lambda: "ended" if ended else "no live session has this id", as_json=as_json)
         return
-    session = _ask(lambda repository: repository.get(session_id))
+    session = _ask(lambda sessions: sessions.get(session_id))
     says = "would end it; add --execute" if session else "no live session has this id"
     result({"changed": session is not None}, lambda: says, as_json=as_json)
 
@@ -132,10 +131,10 @@ def revoke(user: str, *, execute: bool, as_json: bool) -> None:
       session-ops sessions revoke alice --execute
     """
     if execute:
-        ended = _ask(lambda repository: repository.delete_user(user))
+        ended = _ask(lambda sessions: sessions.delete_user(user))
         result({"changed": ended > 0, "deleted": ended}, lambda: f"ended {ended}", as_json=as_json)
         return
-    number = _ask(lambda repository: _count(repository, user))
+    number = _ask(lambda sessions: _count(sessions, user))
     says = f"would end {number}; add --execute"
     result({"changed": number > 0, "deleted": number}, lambda: says, as_json=as_json)
 
@@ -149,25 +148,24 @@ def stats(*, as_json: bool) -> None:
     Example:
       session-ops sessions stats --json
     """
-    statistics = msgspec.to_builtins(_ask(lambda repository: repository.statistics()))
+    statistics = msgspec.to_builtins(_ask(lambda sessions: sessions.statistics()))
     result(statistics, lambda: "\n".join(f"{name:<8} {value}" for name, value in statistics.items()), as_json=as_json)
 
 
-def _ask(question: Callable[[RedisSessionRepository], Awaitable[Any]]) -> Any:
+def _ask(question: Callable[[SessionRepository], Awaitable[Any]]) -> Any:
     settings = settings_or_exit()
-    require_generation(settings)
     return run(_with_repository(settings, question), settings)
 
 
-async def _with_repository(settings: Settings, question: Callable[[RedisSessionRepository], Awaitable[Any]]) -> Any:
-    async with redis_repository(settings) as repository:
-        return await question(repository)
+async def _with_repository(settings: Settings, question: Callable[[SessionRepository], Awaitable[Any]]) -> Any:
+    async with repository(settings) as sessions:
+        return await question(sessions)
 
 
-async def _count(repository: RedisSessionRepository, user: str) -> int:
+async def _count(sessions: SessionRepository, user: str) -> int:
     number, cursor = 0, None
     while True:
-        page = await repository.list_sessions(user_id=user, cursor=cursor, limit=1000)
+        page = await sessions.list_sessions(user_id=user, cursor=cursor, limit=1000)
         number += len(page.sessions)
         cursor = page.cursor
         if cursor is None:

@@ -56,14 +56,12 @@ def _check_parts(settings: Settings) -> None:
     from session_ops.agents import load_agent_manager  # noqa: PLC0415 - not needed for --help
     from session_ops.api.tokens import Tokens  # noqa: PLC0415
     from session_ops.redis_access import connect  # noqa: PLC0415
+    from session_ops.serve.backend import check_legacy  # noqa: PLC0415
 
     try:
         Tokens.from_setting(settings.session_tokens)
         load_agent_manager(settings.session_agent_manager)
         connect(settings)
-        if settings.legacy_database_url:
-            from session_ops.legacy_probe import LegacyProbe  # noqa: PLC0415
-
-            LegacyProbe(settings.legacy_database_url)
+        check_legacy(settings)
     except SettingsError as error:
         fail(str(error), USAGE)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import signal
-import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -20,19 +18,20 @@ from session_ops.errors import SettingsError
 from session_ops.logs import get_logger
 from session_ops.metrics import Metrics
 from session_ops.readiness import Readiness
-from session_ops.redis_access import connect, make_repository
 from session_ops.release import current_release
+from session_ops.serve.backend import check_legacy, open_backend, process_name
 from session_ops.serve.short import short_protocol
 from session_ops.serve.sockets import BACKLOG
 from session_ops.service import SessionService
 from session_ops.settings import read_flag
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    import socket
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from session_ops.api.app import Api
-    from session_ops.records import StoreState
+    from session_ops.serve.backend import Backend
     from session_ops.settings import Flag, Settings
 
 KEEP_ALIVE = 75
@@ -75,7 +74,7 @@ class Worker:
         self._log = get_logger()
         self._tokens = Tokens.from_setting(settings.session_tokens)
         self._manager = load_agent_manager(settings.session_agent_manager)
-        self._legacy = _legacy_probe(settings.legacy_database_url)
+        check_legacy(settings)
         self._server: _Server | None = None
 
     def run(self) -> None:
@@ -84,13 +83,16 @@ class Worker:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        settings = self._settings
-        connection = connect(settings)
-        repository = make_repository(settings, connection)
-        holder = f"{socket.gethostname()}:{os.getpid()}"
+        async with open_backend(self._settings, lambda: self._flag, self._metrics) as backend:
+            await self._serve_from(backend)
+        self._log.info("worker_stopped")
+
+    async def _serve_from(self, backend: Backend) -> None:
+        settings, repository = self._settings, backend.repository
+        host, pid = process_name()
 
         async def leads(task: str, seconds: float) -> bool:
-            return await repository.lead(task, holder, seconds)
+            return await repository.lead(task, f"{host}:{pid}", seconds)
 
         service = SessionService(
             repository,
@@ -98,26 +100,23 @@ class Worker:
             cleanup_batch_size=settings.session_cleanup_batch_size,
             agent_manager=self._manager,
             metrics=self._metrics,
+            store=backend.name,
             leads=leads,
         )
         readiness = Readiness(
             service,
-            repository,
+            backend.redis,
             lambda: self._flag,
-            address=f"{settings.redis_host}:{settings.redis_port}",
+            backend.rule,
             release=current_release(),
             workers=settings.session_workers,
-            legacy=self._legacy,
+            legacy=backend.legacy,
         )
         app = make_app(service, self._tokens, readiness, body_limit=settings.session_body_limit)
         self._server = _Server(_configuration(app, settings), self._started)
         self._handle_signals()
-        try:
-            async with service:
-                await self._server.serve(sockets=[self._socket])
-        finally:
-            await connection.close()
-        self._log.info("worker_stopped")
+        async with service:
+            await self._server.serve(sockets=[self._socket])
 
     def _started(self) -> None:
         # What was made until now lives as long as the process; without it a collection takes a fraction of the time.
@@ -194,11 +193,3 @@ def _configuration(app: Api, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=settings.session_drain_timeout,  # type: ignore[arg-type]
     )
-
-
-def _legacy_probe(url: str) -> Callable[[], Awaitable[StoreState]] | None:
-    if not url:
-        return None
-    from session_ops.legacy_probe import LegacyProbe  # noqa: PLC0415 - 0.3 s and 20 MB that most workers do not need
-
-    return LegacyProbe(url)

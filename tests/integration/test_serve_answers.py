@@ -13,7 +13,7 @@ from session_ops.stores.library import load_library
 from tests.conftest import administrator_connection
 from tests.integration.conftest import prepare
 from tests.integration.service_process import TOKEN, ServiceProcess, answer_to, total, until
-from tests.servers import SERVICE_PASSWORD, RedisServer, free_port
+from tests.servers import SERVICE_PASSWORD, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,19 +53,6 @@ def test_it_starts_without_redis_and_says_that_it_is_not_ready(
     answer = service.get("/readyz")
     assert answer.status_code == 503
     assert f"127.0.0.1:{redis.port}" in answer.json()["reasons"][0]
-
-
-def test_a_legacy_database_is_reported_by_itself(
-    make_service: Callable[..., ServiceProcess], ready_redis: RedisServer, tmp_path: Path
-) -> None:
-    there = f"sqlite:///{tmp_path}/legacy.db"
-    gone = f"postgresql://u:hunter2@127.0.0.1:{free_port()}/d"
-    for url, state in ((there, "up"), (gone, "down")):
-        service = make_service(ready_redis, LEGACY_DATABASE_URL=url).start()
-        answer = service.get("/readyz")
-        assert answer.status_code == 200
-        assert answer.json()["stores"]["legacy"]["state"] == state
-        assert "hunter2" not in answer.text
 
 
 def test_what_is_no_http_and_what_is_too_long_is_a_problem_too(

@@ -11,7 +11,7 @@ from session_ops.errors import StoreNotEmptyError, StoreUnavailableError
 from session_ops.records import NewSession
 from session_ops.stores.functions import Functions
 from session_ops.stores.layout import Names
-from session_ops.stores.library import LIBRARY, load_library
+from session_ops.stores.library import LIBRARY, NO_PIN, load_library
 from session_ops.stores.redis import RedisSessionRepository
 from tests.conftest import administrator_connection
 from tests.exercise import Outcomes, exercise
@@ -68,7 +68,7 @@ async def open_on_every_primary(connection: ClusterConnection, prefix: str = PRE
         names = [
             Names(prefix, partition) for partition in range(PARTITIONS) if connection.primary_of(partition) == port
         ]
-        opened.append(await Functions(node, names, opened=True).open())
+        opened.append(any(await Functions(node, names, NO_PIN, opened=True).open("final")))
     return opened
 
 
@@ -107,7 +107,7 @@ async def test_a_cluster_refuses_a_call_that_leaves_its_slot(connection: Cluster
     keys = [Names(PREFIX, partition).generation for partition in range(2)]
 
     with pytest.raises(StoreUnavailableError, match="CROSSSLOT"):
-        await connection.call("FCALL", f"{LIBRARY}_open", 2, *keys, 0, change=True)
+        await connection.call("FCALL", f"{LIBRARY}_open", 2, *keys, "final", 0, NO_PIN, change=True)
 
 
 async def test_a_primary_that_holds_other_data_opens_none_of_its_partitions(

@@ -11,6 +11,7 @@ import pytest
 from session_ops.api.app import Api, make_app
 from session_ops.api.tokens import Grant, Scope, Tokens
 from session_ops.readiness import Readiness
+from session_ops.readiness_rules import RedisAlone
 from session_ops.serve.protocol import LimitedProtocol
 from session_ops.serve.short import short_protocol
 from session_ops.service import SessionService
@@ -44,9 +45,9 @@ async def app(repository: FakeRepository) -> AsyncIterator[Any]:
     async with SessionService(repository) as service:
         readiness = Readiness(
             service,
-            repository,
+            repository.describe,
             lambda: Flag(use_redis_sessions=True, session_redis_percent=10),
-            address="redis1:6379",
+            RedisAlone("redis1:6379"),
             release="1.0-abc",
         )
         yield make_app(service, Tokens(grants), readiness, body_limit=BODY_LIMIT)

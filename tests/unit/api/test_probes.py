@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from session_ops.api import probes
 from session_ops.readiness import Readiness
+from session_ops.readiness_rules import RedisAlone
 from session_ops.records import StoreState
 from session_ops.service import SessionService
 from session_ops.settings import Flag
@@ -67,7 +68,9 @@ async def test_not_ready_names_the_cause_and_the_next_step(
 
 
 def readiness(repository: FakeRepository, legacy: Callable[[], Awaitable[StoreState]] | None) -> Readiness:
-    return Readiness(SessionService(repository), repository, lambda: FLAG, address="a", release="r", legacy=legacy)
+    return Readiness(
+        SessionService(repository), repository.describe, lambda: FLAG, RedisAlone("a"), release="r", legacy=legacy
+    )
 
 
 async def test_a_dead_legacy_store_is_reported_and_takes_no_host_out(repository: FakeRepository) -> None:
