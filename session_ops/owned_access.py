@@ -14,6 +14,7 @@ from session_ops.records import StoreState
 from session_ops.stores.control_schema import ControlSchema
 from session_ops.stores.control_store import ControlStore
 from session_ops.stores.legacy import LegacySessionRepository
+from session_ops.stores.legacy_columns import read_columns
 from session_ops.stores.legacy_database import Database
 from session_ops.stores.legacy_schema import Columns, Schema
 from session_ops.stores.legacy_steps import LegacySteps
@@ -167,7 +168,7 @@ def make_owned(
         make_database(settings),
         flag,
         table=settings.legacy_table,
-        columns=settings.legacy_columns,
+        columns=read_columns(settings.legacy_columns),
         ttl=settings.session_ttl,
         max_lifetime=settings.session_max_lifetime,
         cleanup_interval=settings.session_cleanup_interval,

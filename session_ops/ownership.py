@@ -21,6 +21,7 @@ from session_ops.errors import (
 from session_ops.records import Session
 from session_ops.stores.found import Missing, Put
 from session_ops.stores.legacy_rows import bucket_of
+from session_ops.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ ROUNDS: Final = 8
 """Another round is needed only because another operation has changed the session meanwhile."""
 
 _PAUSE: Final = 0.005
-"""Seconds before the second round at most; doubled from round to round."""
+"""Seconds before the third round at most; doubled from round to round."""
 
 _random = random.SystemRandom()
 
@@ -89,6 +90,7 @@ class Ownership:
         self._flag = flag
         self._moved = moved
         self._failed = failed
+        self._turns = Turns()
 
     def home(self, session_id: str) -> Home:
         """The store that the flag wants a session in."""
@@ -145,11 +147,13 @@ class Ownership:
         self, operation: Operation, *, dead: int | None = None, trouble: StoreUnavailableError | None = None
     ) -> Session | None:
         state = _State(operation, self.home(operation.id), dead, trouble)
-        for number in range(ROUNDS):
-            if number:
+        if await self._round(state):
+            return state.answer
+        async with self._turns.at(operation.id):
+            for number in range(1, ROUNDS):
+                if await self._round(state):
+                    return state.answer
                 await asyncio.sleep(_random.uniform(0, _PAUSE * 2**number))
-            if await self._round(state):
-                return state.answer
         raise StoreUnavailableError("legacy", "collision")
 
     async def _round(self, s: _State) -> bool:

@@ -141,7 +141,7 @@ def bump_(*, no_redis: bool, execute: bool, as_json: bool) -> None:
         says = f"generation {shown['generation']} would end, the next would begin on {where}; add --execute"
         result({"changed": True, "generation": shown["generation"] + 1}, lambda: says, as_json=as_json)
         return
-    generation, prefix = run(_bump(settings, to_redis=not no_redis), settings)
+    generation, prefix = run(begin_generation(settings, to_redis=not no_redis), settings)
     answer = {"changed": True, "generation": generation, "prefix": prefix}
     where = f"prefix {prefix}" if prefix else "without Redis"
     result(answer, lambda: f"generation {generation} begun, {where}", as_json=as_json)
@@ -186,7 +186,8 @@ async def _show_owned(settings: Settings) -> dict[str, Any]:
         return dict(shown)
 
 
-async def _bump(settings: Settings, *, to_redis: bool) -> tuple[int, str | None]:
+async def begin_generation(settings: Settings, *, to_redis: bool) -> tuple[int, str | None]:
+    """The operator's bump, to the Redis of the settings or to no server: the new generation, and its prefix."""
     from session_ops.bump import BumpRefusedError, bump  # noqa: PLC0415 - not needed for --help
     from session_ops.logs import configure_logs  # noqa: PLC0415
 

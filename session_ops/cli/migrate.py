@@ -68,8 +68,12 @@ def prepare(*, execute: bool, undo: bool, as_json: bool) -> None:
 
 
 async def _prepare(settings: Settings, status: StatusLine, *, execute: bool, undo: bool) -> Prepared:
-    from session_ops.migration.prepare import Preparation  # noqa: PLC0415 - not needed for --help
+    from session_ops.cli.generation import begin_generation  # noqa: PLC0415 - not needed for --help
+    from session_ops.migration.prepare import Preparation  # noqa: PLC0415
     from session_ops.stores.legacy_database import Database  # noqa: PLC0415
+
+    async def bump_first() -> None:
+        await begin_generation(settings, to_redis=True)
 
     database = Database(settings.legacy_database_url, deadline=DEADLINE)
     try:
@@ -78,6 +82,7 @@ async def _prepare(settings: Settings, status: StatusLine, *, execute: bool, und
             settings.legacy_table,
             settings.legacy_columns,
             who=f"{getpass.getuser()}@{socket.gethostname()}",
+            bump=bump_first,
             progress=status,
         )
         return await (preparation.undo(execute=execute) if undo else preparation.run(execute=execute))
@@ -108,5 +113,7 @@ def _lines(done: Prepared, *, undo: bool) -> str:
     else:
         lines.append("-- nothing was changed; add --execute")
     if done.bump:
-        lines.append("-- Redis is not in use yet: `session-ops generation bump` opens its first generation")
+        lines.append(
+            "-- at the end the first generation of Redis would be opened, as `session-ops generation bump` does"
+        )
     return "\n".join(lines)

@@ -25,7 +25,9 @@ async def undoable(work: Work, facts: Facts, names: Names) -> None:
     if facts.mode != "mirror":
         reasons.append(f"the mode is {facts.mode}: this table is not complete; return to mode mirror first")
     if facts.redis != "off":
-        reasons.append(f"Redis is {facts.redis}: roll back first, so that every session is back in this table")
+        reasons.append(
+            f"Redis is {facts.redis}: `session-ops generation bump --no-redis` gives every session back to this table"
+        )
     owner, generation = names.columns.owner, names.columns.generation
     if not reasons and {owner, generation} <= set(facts.columns) and facts.generation:
         owned = await work.rows(

@@ -64,10 +64,12 @@ def apply_many(schema: Schema, dialect: Dialect, driver: Driver) -> Any:
     quote = driver.identifier_preparer.quote
     names = {part: quote(schema.sessions.c[part].name) for part in schema.sessions.c.keys()}  # noqa: SIM118 - columns, not names, are what iterating gives
     postgresql = dialect.name == "postgresql"
-    data, greatest = ("CAST(v.data AS jsonb)", "GREATEST") if postgresql else ("v.data", "MAX")
+    # An application's own column may be json or text, to which jsonb is assigned as it is
+    as_data, greatest = ("CAST({} AS jsonb)", "GREATEST") if postgresql else ("{}", "MAX")
+    data, kept = as_data.format("v.data"), as_data.format(f"s.{names['data']}")
     changes = {
         "version": "v.version",
-        "data": f"CASE v.state WHEN 'deleted' THEN '{{}}' ELSE COALESCE({data}, s.{names['data']}) END",
+        "data": f"CASE v.state WHEN 'deleted' THEN '{{}}' ELSE COALESCE({data}, {kept}) END",
         "expires_at": f"{greatest}(s.{names['expires_at']}, v.expires_at)",
         "updated_at": f"COALESCE(v.updated_at, s.{names['updated_at']})",
         "revision": f"COALESCE(v.revision, s.{names['revision']})",

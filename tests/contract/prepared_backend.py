@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class PreparedBackend:
     """`LegacySessionRepository` on a guarded table whose columns go by other names."""
 
+    moves = False
+
     def __init__(self, application: Application) -> None:
         self._application = application
 

@@ -233,7 +233,8 @@ async def test_a_host_that_finds_another_at_it_leaves_it_alone_until_the_lead_la
     assert pool.released == []
     async with service:
         service.cleanup.soon()
-        await until(lambda: bool(pool.released))
+        await until(lambda: sum(service.metrics.sums().get(("session_ops_sessions_cleaned_total",), [])) == 1)
+    assert len(pool.released) == 1
     assert await service.cleanup.run() == 0
     await asyncio.sleep(0.01)  # a lead that is given up lapses in a millisecond
     assert await dead.lead(cleanup.TASK, "another", 1) is True, "the lead is given up at the end"

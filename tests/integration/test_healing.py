@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LEASE = 0.9
 FALLBACK_AFTER = 2.0
 RETURN_AFTER = 1.5
+PATIENCE = 40.0
+"""What is waited for in vain: `make bench-owned` measures how long these take, a test may run on a busy machine."""
 
 
 @pytest_asyncio.fixture
@@ -56,7 +58,7 @@ async def make_host(redis: RedisServer, postgresql_server: PostgreSQLServer) -> 
         await host.close()
 
 
-async def until(host: Host, generation: int, seconds: float) -> float:
+async def until(host: Host, generation: int, seconds: float = PATIENCE) -> float:
     """Wait until the fleet is in a generation; how long that took."""
     started = time.monotonic()
     while (await host.store.control_store.read()).generation < generation:
@@ -65,7 +67,7 @@ async def until(host: Host, generation: int, seconds: float) -> float:
     return time.monotonic() - started
 
 
-async def answer(host: Host, session_id: str, seconds: float) -> object:
+async def answer(host: Host, session_id: str, seconds: float = PATIENCE) -> object:
     """What a reader is told once the service answers again."""
     limit = time.monotonic() + seconds
     while True:
@@ -85,8 +87,8 @@ async def test_lost_data_are_noticed_and_every_session_is_served_from_the_legacy
     session = await one.repository.create(NewSession(user_id="ann", data={"step": 1}))
     await two.repository.update(session.id, changes={"step": 2})
     await as_administrator(redis, "FLUSHALL")
-    assert await answer(one, session.id, 5) == {"step": 2}
-    assert await answer(two, session.id, 5) == {"step": 2}
+    assert await answer(one, session.id) == {"step": 2}
+    assert await answer(two, session.id) == {"step": 2}
     row = await one.store.control_store.read()
     assert (row.generation, row.redis, len(row.bumped_at)) == (2, "on", 1)
     assert one.bumps + two.bumps == ["lost"]
@@ -99,9 +101,9 @@ async def test_a_restarted_redis_is_another_life_and_waits_for_the_leases(
     session = await one.repository.create(NewSession(user_id="ann", data={"step": 1}))
     redis.kill()
     redis.start()
-    waited = await until(one, 2, LEASE + 6)
+    waited = await until(one, 2)
     assert waited >= LEASE + 1
-    assert await answer(two, session.id, 5) == {"step": 1}
+    assert await answer(two, session.id) == {"step": 1}
     assert one.bumps + two.bumps == ["restarted"]
 
 
@@ -111,16 +113,16 @@ async def test_a_redis_that_is_gone_is_given_up_and_taken_again_when_it_is_back(
     one, two = [await make_host().join() for _ in range(2)]
     session = await one.repository.create(NewSession(user_id="ann", data={"step": 1}))
     redis.kill()
-    waited = await until(one, 2, FALLBACK_AFTER + LEASE + 8)
+    waited = await until(one, 2)
     assert waited >= FALLBACK_AFTER
     assert (await one.store.control_store.read()).redis == "away"
-    assert await answer(two, session.id, 2) == {"step": 1}
+    assert await answer(two, session.id) == {"step": 1}
     await two.repository.update(session.id, changes={"step": 2})
     redis.start()
     await load_functions(redis)
-    await until(one, 3, RETURN_AFTER + LEASE + 8)
+    await until(one, 3)
     assert (await one.store.control_store.read()).redis == "on"
-    assert await answer(one, session.id, 5) == {"step": 2}
+    assert await answer(one, session.id) == {"step": 2}
     assert sorted(one.bumps + two.bumps) == ["away", "returned"]
 
 
@@ -144,7 +146,7 @@ async def test_one_host_with_a_wrong_address_moves_nobody_and_is_not_ready(
             with pytest.raises(StoreUnavailableError, match="redis"):
                 await host.repository.get(session.id)
         made = await wrong.repository.create(NewSession(user_id="ann", data={"step": 9}))
-        assert await answer(right, made.id, 2) == {"step": 9}
+        assert await answer(right, made.id) == {"step": 9}
     finally:
         other.stop()
 
@@ -156,8 +158,8 @@ async def test_after_three_bumps_within_ten_minutes_a_person_decides(
     session = await host.repository.create(NewSession(user_id="ann", data={"step": 1}))
     for generation in (2, 3, 4):
         await as_administrator(redis, "FLUSHALL")
-        await until(host, generation, 5)
-    await answer(host, session.id, 5)
+        await until(host, generation)
+    await answer(host, session.id)
     await as_administrator(redis, "FLUSHALL")
     await asyncio.sleep(3 * LEASE)
     assert (await host.store.control_store.read()).generation == 4
@@ -165,7 +167,7 @@ async def test_after_three_bumps_within_ten_minutes_a_person_decides(
     store = host.store.control_store
     await bump(store, await store.read(), target=host.connection, address="", partitions=1, lease=LEASE)
     assert (await store.read()).generation == 5
-    assert await answer(host, session.id, 5) == {"step": 1}
+    assert await answer(host, session.id) == {"step": 1}
 
 
 async def test_a_bump_that_was_begun_and_abandoned_is_taken_over(
@@ -175,7 +177,7 @@ async def test_a_bump_that_was_begun_and_abandoned_is_taken_over(
     store = host.store.control_store
     assert await store.close(1, "the token of a host that died")
     await as_administrator(redis, "FLUSHALL")
-    waited = await until(host, 2, 2 * LEASE + 6)
+    waited = await until(host, 2)
     assert waited >= 2 * LEASE - 0.2
 
 

@@ -13,6 +13,8 @@ from session_ops.cli import main
 from session_ops.cli.progress import describe
 from session_ops.settings_table import SETTINGS
 from tests.integration.migration.application import COLUMNS, Application
+from tests.owned import load_functions
+from tests.servers import SERVICE_PASSWORD, SERVICE_USER, RedisServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +33,15 @@ class Operator:
         }
 
     def __call__(self, *arguments: str) -> Any:
-        return CliRunner().invoke(main, ("migrate", "prepare", *arguments), env=self.environment)
+        return self.call("migrate", "prepare", *arguments)
+
+    def call(self, *arguments: str) -> Any:
+        return CliRunner().invoke(main, arguments, env=self.environment)
 
 
 @pytest.fixture
-def operator(tmp_path: Path) -> Operator:
-    """An operator whose application has three sessions in SQLite."""
+def operator(tmp_path: Path, redis_server: RedisServer) -> Operator:
+    """An operator whose application has three sessions in SQLite, and who has a Redis with the functions."""
     url = f"sqlite:///{tmp_path}/application.db"
 
     async def make() -> None:
@@ -45,7 +50,14 @@ def operator(tmp_path: Path) -> Operator:
         await application.database.close()
 
     asyncio.run(make())
-    return Operator(url)
+    asyncio.run(load_functions(redis_server))
+    return Operator(
+        url,
+        REDIS_PORT=str(redis_server.port),
+        REDIS_USERNAME=SERVICE_USER,
+        REDIS_PASSWORD=SERVICE_PASSWORD,
+        SESSION_LEASE="1",
+    )
 
 
 def test_the_sql_is_shown_and_nothing_done_until_it_is_asked_for(operator: Operator) -> None:
@@ -55,12 +67,17 @@ def test_the_sql_is_shown_and_nothing_done_until_it_is_asked_for(operator: Opera
     assert "-- 2. columns: what the table lacks of a session; constant defaults" in shown.stdout
     assert "\nALTER TABLE visits ADD COLUMN bucket SMALLINT;\n" in shown.stdout
     assert "-- nothing was changed; add --execute" in shown.stdout
+    assert "the first generation of Redis would be opened" in shown.stdout
     assert shown.stderr == ""
 
     done = operator("--execute")
     assert (done.exit_code, "-- done: visits is prepared" in done.stdout) == (0, True)
-    assert "session-ops generation bump" in done.stdout
+    shown = msgspec.json.decode(operator.call("generation", "show", "--json").stdout)
+    assert (shown["generation"], shown["redis"], shown["redis_state"]) == (1, "on", "up")
     assert "-- visits is prepared; nothing is left to do" in operator().stdout
+    refused = operator("--undo", "--execute")
+    assert (refused.exit_code, "generation bump --no-redis" in refused.stderr) == (3, True)
+    assert operator.call("generation", "bump", "--no-redis", "--execute").exit_code == 0
     assert "DROP TABLE session_control;" in operator("--undo").stdout
     assert "-- done: visits is not prepared" in operator("--undo", "--execute").stdout
     assert "-- visits is not prepared; nothing is left to do" in operator("--undo", "--execute").stdout
@@ -72,7 +89,7 @@ def test_the_result_is_json_for_a_program(operator: Operator) -> None:
     again = msgspec.json.decode(operator("--json", "--execute").stdout)
 
     assert (shown["changed"], shown["executed"]) == (True, False)
-    assert (done["changed"], done["executed"], done["bump"]) == (True, True, True)
+    assert (done["changed"], done["executed"], done["bump"]) == (True, True, False)
     assert [step["name"] for step in done["steps"]] == [step["name"] for step in shown["steps"]]
     assert done["survey"]["rows"] == 3
     assert (again["changed"], again["steps"]) == (False, [])
