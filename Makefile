@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
-        test-fleet test-fleet-slow test-ansible-core model model-deep wheelhouse chaos soak bench-rollout bench-store bench-memory \
+        stateful test-fleet test-fleet-slow test-ansible-core model model-deep wheelhouse chaos soak bench-rollout bench-store bench-memory \
         bench-prepare lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -14,6 +14,7 @@ unexport ANSIBLE_INVENTORY
 PLAY := ansible-playbook
 ARGS ?=
 MINUTES ?= 30
+EXAMPLES ?= 30
 SEED ?= $(shell shuf -i 1-999999 -n 1)
 
 help: ## This list
@@ -56,7 +57,12 @@ test-unit: ## Tests that need nothing but Python and a private Redis
 
 test-protocol: ## The ownership protocol's model, every guard taken away, and the check of linearizability
 	@scripts/bootstrap test
-	@pytest tests/protocol tests/linearizability $(ARGS)
+	@pytest tests/protocol tests/linearizability -m "not slow" $(ARGS)
+
+stateful: ## The owned store under EXAMPLES random runs of each database, and with planted bugs, minutes
+	@scripts/bootstrap test
+	@EXAMPLES=$(EXAMPLES) pytest tests/protocol/test_stateful_owned.py tests/protocol/test_stateful_crashes.py \
+	  tests/protocol/test_stateful_planted.py $(ARGS)
 
 test-ledger: ## The ledger finds broken stores, passes correct ones and the real service; the rig heals what it breaks
 	@scripts/bootstrap test
