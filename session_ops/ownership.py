@@ -197,7 +197,9 @@ class Ownership:
         try:
             done = await s.operation.in_redis(redis)
             if done is not None:
-                s.ended = await self._acknowledge(s, done, redis.generation)
+                # Where nothing had to change it is a read, which no step in the legacy store fences
+                counts = done.written or done.record.state == "deleted" or self._counts(redis, done.mode)
+                s.ended = counts and await self._acknowledge(s, done, redis.generation)
                 return None
             found = await redis.read(s.operation.id)
         except (RevisionConflictError, SessionTooLargeError):
