@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
-        stateful test-fleet test-fleet-slow test-ansible-core model model-deep wheelhouse chaos soak bench-rollout bench-store bench-memory \
-        bench-prepare lock reference
+        stateful test-fleet test-fleet-slow test-ansible-core model model-deep wheelhouse chaos soak \
+        bench-rollout bench-store bench-owned bench-memory bench-prepare lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -110,6 +110,10 @@ bench-store: ## Repository and service against bare commands, empty routes and o
 	@rm -f out/bench-store.json
 	@python -m tests.bench.store $(ARGS) || [ -e out/bench-store.json ]
 	@python -m tests.bench.http --add-to bench-store
+
+bench-owned: ## Mirrored reads and writes, flips of the flag, and silences after faults: out/bench-owned.json
+	@scripts/bootstrap test
+	@python -m tests.bench.owned $(ARGS)
 
 bench-memory: ## The memory of the service over ten million requests, a quarter of an hour: out/bench-memory.json
 	@scripts/bootstrap bench

@@ -27,7 +27,7 @@ import uvloop
 from session_ops.records import NewSession
 from session_ops.stores.connection import Connection
 from session_ops.stores.layout import Names, pack_control
-from session_ops.stores.library import LIBRARY, load_library
+from session_ops.stores.library import LIBRARY, NO_PIN, load_library
 from session_ops.stores.link import Exchange
 from session_ops.stores.redis import RedisSessionRepository
 from session_ops.stores.replies import pack
@@ -206,7 +206,9 @@ class Bench:
             b"visits",
             b"18",
         )
-        await self.pool.fcall(f"{LIBRARY}_update", 2, NAMES.generation, NAMES.session_key(session_id), *arguments)
+        await self.pool.fcall(
+            f"{LIBRARY}_update", 2, NAMES.generation, NAMES.session_key(session_id), *arguments, NO_PIN
+        )
 
     async def moved(self, session_id: str) -> None:
         """Our change where the expiry moves every time: the TTL grows from one pass over the sessions to the next."""
