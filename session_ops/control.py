@@ -32,6 +32,7 @@ class HostControl:
         self._on_change = on_change
         self._sent = float("-inf")
         self._until = float("-inf")
+        self._leased = -1
         self._legacy_ahead: float | None = None
         self._redis_ahead: float | None = None
         self.current: Control | None = None
@@ -57,6 +58,7 @@ class HostControl:
         if control.closing is None:
             self._until = sent + self._lease
         self.current = control
+        self._settle()
         if control != before:
             self._on_change(control)
 
@@ -67,6 +69,7 @@ class HostControl:
     def heard_redis(self, now: int) -> None:
         """Redis' clock says `now` (ms)."""
         self._redis_ahead = now / 1000 - clock()
+        self._settle()
 
     def legacy_now(self) -> int | None:
         """The legacy store's time in ms as last heard, carried on by this host's clock; None before the first look."""
@@ -81,11 +84,13 @@ class HostControl:
 
     def leased(self, generation: int) -> bool:
         """Whether an answer of Redis that has arrived just now counts, where it came from `generation`."""
-        current = self.current
-        if current is None or current.generation != generation or clock() >= self._until:
-            return False
+        return generation == self._leased and clock() < self._until
+
+    def _settle(self) -> None:
+        """The generation that a lease may be on: none while the clocks differ too much."""
         skew = self.skew
-        return skew is None or abs(skew) <= MAXIMUM_SKEW
+        agree = skew is None or abs(skew) <= MAXIMUM_SKEW
+        self._leased = self.current.generation if agree and self.current is not None else -1
 
     def final(self, generation: int) -> bool:
         """Whether this host knows that the mode is final, so that Redis needs no lease."""

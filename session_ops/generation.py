@@ -19,6 +19,7 @@ from session_ops.stores.replies import LOST, NO_LIBRARY, NOT_PRIMARY, understood
 from session_ops.stores.ticks import Answer, Changes, Clock, Reads
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
     from session_ops.errors import StoreUnavailableError
@@ -68,6 +69,7 @@ class RedisGeneration:
         )
         self._limits = limits
         self._partitions = partitions
+        self._whole = partitions == 1
         self._connection = connection
         self._names = [Names(prefix, partition) for partition in range(partitions)]
         self._pin = sent
@@ -86,9 +88,9 @@ class RedisGeneration:
         self._puts = changes("put", header, read_back=False)
         self._marks = changes("mark", header, read_back=True)
 
-    async def read(self, session_id: str) -> Session | Missing:
+    def read(self, session_id: str) -> asyncio.Future[Session | Missing]:
         """GET: the session where its record is active, else what is there instead."""
-        return await self._reads.add(partition_of(session_id, self._partitions), session_id)
+        return self._reads.add(0 if self._whole else partition_of(session_id, self._partitions), session_id)
 
     async def merge(
         self, session_id: str, changes: Mapping[str, Any], remove: Sequence[str], expected_revision: str | None

@@ -23,7 +23,7 @@ from session_ops.stores.found import Put
 from session_ops.stores.legacy_writes import draw_revision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from session_ops.control import HostControl
     from session_ops.generation import Generations
@@ -115,11 +115,9 @@ class OwnedSessionRepository:
             session_id, in_redis = secrets.token_urlsafe(16), False
         raise StoreUnavailableError("legacy", "collision")
 
-    async def get(self, session_id: str) -> Session | None:
+    def get(self, session_id: str) -> Coroutine[Any, Any, Session | None]:
         """See `SessionRepository.get`. One round trip where the session is at its home."""
-        if not is_id(session_id):
-            return None
-        return await self._ownership.get(session_id)
+        return self._ownership.get(session_id)
 
     async def get_many(self, session_ids: Sequence[str]) -> list[Session | None]:
         """See `SessionRepository.get_many`. Those that Redis owns in one round trip together."""

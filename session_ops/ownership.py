@@ -18,13 +18,14 @@ from session_ops.errors import (
     SessionTooLargeError,
     StoreUnavailableError,
 )
+from session_ops.limits import is_id
 from session_ops.records import Session
 from session_ops.stores.found import Missing, Put
 from session_ops.stores.legacy_rows import bucket_of
 from session_ops.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from session_ops.control import HostControl
     from session_ops.operations import Changed, Operation, RedisChanges
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
         generation: int
 
-        async def read(self, session_id: str) -> Session | Missing:
+        def read(self, session_id: str) -> Awaitable[Session | Missing]:
             """GET: the session where its record is active, else what is there instead."""
             ...
 
@@ -63,6 +64,10 @@ ROUNDS: Final = 8
 
 _PAUSE: Final = 0.005
 """Seconds before the third round at most; doubled from round to round."""
+
+_MOVES_AT_ONCE: Final = 2
+"""Moves that one process begins at the same time. Whoever finds no room works where the session is, which is always
+allowed: else the moves of all sessions, for which a flip of the flag asks at once, would keep everybody waiting."""
 
 _random = random.SystemRandom()
 
@@ -91,6 +96,7 @@ class Ownership:
         self._moved = moved
         self._failed = failed
         self._turns = Turns()
+        self._moving = 0
 
     def home(self, session_id: str) -> Home:
         """The store that the flag wants a session in."""
@@ -118,6 +124,8 @@ class Ownership:
 
     async def get(self, session_id: str) -> Session | None:
         """The live session, or None. One round trip where Redis owns it and is its home."""
+        if not is_id(session_id):
+            return None
         redis = self.usable() if self.home(session_id) == "redis" else None
         if redis is None:
             return await self._run(_Look(session_id))
@@ -281,12 +289,13 @@ class Ownership:
         if row.ended:
             return True
         redis = self._at(control, s)
-        if s.where == "redis" and not s.moved and redis is not None:
+        if s.where == "redis" and not s.moved and redis is not None and self._moving < _MOVES_AT_ONCE:
             s.moved = True
-            claimed = await self._legacy.claim(row.session.id, control.generation)
-            if claimed is not None:
-                self._moved("redis")
-                await self._put(s, redis, claimed)
+            self._moving += 1
+            try:
+                await self._give_away(s, redis, row)
+            finally:
+                self._moving -= 1
             return False
         s.answer = await s.operation.in_legacy(self._legacy, row, control.generation)
         return s.answer is not None
@@ -299,11 +308,15 @@ class Ownership:
             self._need_redis(s)
             return False
         if asked is None:
-            if s.moved or s.where == "redis":
-                s.where = "redis"  # work where the session is
+            if s.moved or s.where == "redis" or self._moving >= _MOVES_AT_ONCE:
+                s.where, s.moved = "redis", True  # work where the session is
             else:
                 s.moved = True
-                await self._give_back(s, redis, row)
+                self._moving += 1
+                try:
+                    await self._give_back(s, redis, row)
+                finally:
+                    self._moving -= 1
             return False
         if asked.generation == row.generation:
             if record is not None and record.session.version > row.session.version:
@@ -312,6 +325,12 @@ class Ownership:
                 again = await self._legacy.get(row.session.id)  # a single look is not enough
                 return again.row is None or again.row.session.version == row.session.version
         return False
+
+    async def _give_away(self, s: _State, redis: RedisSteps, row: Row) -> None:
+        claimed = await self._legacy.claim(row.session.id, redis.generation)
+        if claimed is not None:
+            self._moved("redis")
+            await self._put(s, redis, claimed)
 
     async def _put(self, s: _State, redis: RedisSteps, row: Row) -> Put:
         try:

@@ -3,7 +3,7 @@
 Each is one statement with all its fences in its own WHERE, so it holds under READ COMMITTED and against a host that was
 paused for hours. `:g` is always the generation that the caller has seen, never one that the statement looks up.
 
-GET      the control row, the canaries and the session's row, in one look
+GET      the control row, the canaries and the rows of sessions, in one look
 INSERT   a new session, for the store that shall own it
 CLAIM    the row is Redis' from here on
 CAS      change a session that this store owns: WRITE its data, TOUCH its expiry, END it
@@ -143,7 +143,7 @@ class OwnedStatements:
 
     def _get(self, row: list[Any]) -> Any:
         sessions = self._schema.sessions
-        source = self._controls().outerjoin(sessions, sessions.c.id == text("id"))
+        source = self._controls().outerjoin(sessions, self._dialect.among(sessions.c.id))
         return select(*self._control_columns(), self._dialect.now().label("now"), *row).select_from(source)
 
     def _insert(self, ttl: int, max_lifetime: int) -> Any:

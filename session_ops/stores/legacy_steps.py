@@ -15,6 +15,7 @@ from session_ops.stores.legacy_mirror import absent_parameters
 from session_ops.stores.legacy_owned import CONTROL, OwnedStatements
 from session_ops.stores.legacy_rows import bucket_of, to_ended, to_session
 from session_ops.stores.legacy_statements import PARTS
+from session_ops.stores.looks import Looks
 from session_ops.stores.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -87,16 +88,23 @@ class LegacySteps:
             margin=margin,
         )
         self._mirror = Mirror(database, self._statements.apply)
+        self._looks: Looks[Look] = Looks(self._get)
         self._seen: tuple[Sequence[Any], Control] | None = None
 
     async def get(self, session_id: str) -> Look:
-        """GET."""
-        rows, sent = await self._look(self._statements.get, id=session_id)
-        answer = rows[0]
-        control, now = self._control(answer), answer[_CONTROL_COLUMNS]
+        """GET. Shares its statement, and so its round trip, with others of the moment."""
+        return await self._looks.add(session_id)
+
+    async def _get(self, ids: Sequence[str]) -> dict[str, Look]:
+        rows, sent = await self._look(self._statements.get, ids=self._dialect.texts(ids))
+        control, now = self._control(rows[0]), rows[0][_CONTROL_COLUMNS]
         self._observer.saw(control, now, sent)
-        row = to_row(answer[_FIRST_OF_ROW:], now) if answer[_FIRST_OF_ROW] is not None else None
-        return Look(control, row, now)
+        seen = dict.fromkeys(ids, Look(control, None, now))
+        for answer in rows:
+            if answer[_FIRST_OF_ROW] is not None:
+                row = to_row(answer[_FIRST_OF_ROW:], now)
+                seen[row.session.id] = Look(control, row, now)
+        return seen
 
     async def control(self) -> Control:
         """The control row alone."""

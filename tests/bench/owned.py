@@ -283,11 +283,13 @@ async def flips(fleet: Fleet, options: argparse.Namespace) -> list[Figure]:
 
 async def run(options: argparse.Namespace) -> list[Figure]:
     """Measure everything on servers of its own."""
-    os.sched_setaffinity(0, {0})
+    # The servers inherit their core, and this process then has the other
+    os.sched_setaffinity(0, {1})
     with tempfile.TemporaryDirectory() as directory:
         redis = RedisServer(Path(directory) / "redis").start()
         database = PostgreSQLServer(fsync="on", full_page_writes="on").start()
         try:
+            os.sched_setaffinity(0, {0})
             await load_functions(redis)
             address = f"127.0.0.1:{redis.port}"
             connection = connection_to(address)

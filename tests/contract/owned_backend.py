@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,7 +50,7 @@ class Unmoved:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._inner, name)
-        if not inspect.iscoroutinefunction(attribute):
+        if name == "touch_later" or not callable(attribute):
             return attribute
 
         async def call(*arguments: Any, **named: Any) -> Any:
