@@ -11,7 +11,6 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from session_ops.control import HostControl
 from session_ops.ownership import Ownership
-from session_ops.stores import legacy_mirror
 from tests.protocol.stateful_machine import OwnedMachine
 from tests.protocol.test_stateful_owned import BOUNDS, redis, short_wait
 
@@ -31,13 +30,6 @@ def acknowledge_before_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ownership, "_mirror", mirrored)
 
 
-def apply_whatever_the_generation(monkeypatch: pytest.MonkeyPatch) -> None:
-    guard = " AND s.{generation} = :g"
-    assert guard in legacy_mirror._SQLITE
-    # The parameter stays, as it is bound by name
-    monkeypatch.setattr(legacy_mirror, "_SQLITE", legacy_mirror._SQLITE.replace(guard, " AND :g = :g"))
-
-
 def read_without_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     def leased(control: HostControl, generation: int) -> bool:
         return control.current is not None and control.current.generation == generation
@@ -49,7 +41,6 @@ def read_without_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     "plant",
     [
         acknowledge_before_the_mirror,
-        pytest.param(apply_whatever_the_generation, marks=pytest.mark.slow),
         pytest.param(read_without_a_lease, marks=pytest.mark.slow),
     ],
 )
