@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
-        stateful test-fleet test-fleet-slow test-ansible-core model model-deep wheelhouse chaos soak \
+        stateful test-fleet test-fleet-slow test-ansible-core model model-deep mutation wheelhouse chaos soak \
         bench-rollout bench-store bench-owned bench-memory bench-prepare lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -55,7 +55,7 @@ test-unit: ## Tests that need nothing but Python and a private Redis
 	@scripts/bootstrap test
 	@pytest tests/unit $(ARGS)
 
-test-protocol: ## The ownership protocol's model, every guard taken away, and the check of linearizability
+test-protocol: ## The ownership protocol's model, every guard taken away; the guards of the implementation; linearizability
 	@scripts/bootstrap test
 	@pytest tests/protocol tests/linearizability -m "not slow" $(ARGS)
 
@@ -87,6 +87,10 @@ model: ## Search the ownership protocol's default scenarios, and print a counter
 model-deep: ## The larger scenarios as well, half an hour on two cores
 	@scripts/bootstrap venv
 	@python -m tests.protocol --deep $(ARGS)
+
+mutation: ## Take each guard of the protocol out of the implementation and see which test notices: out/mutation.json
+	@scripts/bootstrap test
+	@python -m tests.protocol.mutation $(ARGS)
 
 test-ansible-core: wheelhouse ## The playbooks with the newer releases of ansible-core, on the lab `test`
 	@scripts/bootstrap lab

@@ -33,6 +33,8 @@ async def test_a_row_is_not_trusted_in_mode_final(fleet: Fleet) -> None:
     found = await (await fleet.looked(OFF)).repository.get(session_id)
     assert found is not None
     assert found.data == {"step": 2}
+    created = await final.repository.create(NewSession(user_id="ann"))
+    assert await (await fleet.looked(OFF)).repository.get(created.id), "it has no row"
 
 
 async def test_a_write_is_mirrored_by_the_mode_that_redis_answers(fleet: Fleet) -> None:

@@ -125,7 +125,7 @@ async def test_of_an_expired_row_that_redis_owns_redis_decides(fleet: Fleet) -> 
 async def test_an_expired_row_that_redis_knows_nothing_of_is_looked_at_twice(fleet: Fleet) -> None:
     session_id = await fleet.born(OFF)
     row = await fleet.steps.claim(session_id, 1)
-    soon = await fleet.steps.now() + 300
+    soon = await fleet.steps.now() + 1500
     await fleet.sql(f"UPDATE sessions SET expires_at = {soon} WHERE id = '{session_id}'")
     reader = await fleet.looked(ON)
     pause = Pause(current(reader), "put")
@@ -135,7 +135,7 @@ async def test_an_expired_row_that_redis_knows_nothing_of_is_looked_at_twice(fle
     assert marker is not None
     assert await fleet.steps.apply(marker, 1)
     assert await fleet.steps.touch(await fleet.row(session_id), 1)
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(max(0, soon - await fleet.steps.now()) / 1000 + 0.05)
     pause.go.set()
     assert await reading, "another host has moved the session back and touched it in time"
 
