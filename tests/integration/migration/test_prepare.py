@@ -163,8 +163,8 @@ async def test_undo_does_not_bring_an_ended_session_back(application: Applicatio
 @pytest.mark.parametrize(
     ("control", "owner", "reason"),
     [
-        ("generation = 1, redis = 'on'", None, "Redis is on: roll back first"),
-        ("generation = 1, redis = 'away'", None, "Redis is away: roll back first"),
+        ("generation = 1, redis = 'on'", None, "Redis is on: `session-ops generation bump --no-redis`"),
+        ("generation = 1, redis = 'away'", None, "Redis is away: `session-ops generation bump --no-redis`"),
         ("mode = 'hold'", None, "the mode is hold"),
         ("generation = 1", "owner = 'redis', generation = 1", "Redis owns a session of this generation"),
     ],
