@@ -82,6 +82,7 @@ async def _prepare(settings: Settings, status: StatusLine, *, execute: bool, und
             settings.legacy_table,
             settings.legacy_columns,
             who=f"{getpass.getuser()}@{socket.gethostname()}",
+            flag=settings.flag,
             bump=bump_first,
             progress=status,
         )

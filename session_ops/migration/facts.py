@@ -65,6 +65,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Which of our tables of one row have it."""
     prepared: frozenset[Made] = frozenset()
     stage: str | None = None
+    use_redis: bool = False
+    """The stage row's flag, for every host."""
+    percent: int = 0
     generation: int = 0
     mode: str = "mirror"
     redis: str = "off"

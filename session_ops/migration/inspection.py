@@ -32,7 +32,9 @@ async def inspect(work: Work, names: Names) -> Facts:
         made = await work.rows(_text(names, select(names.prepared.c.kind, names.prepared.c.name)))
         changes["prepared"] = frozenset(Made(kind=row.kind, name=row.name) for row in made)
     if names.control.stage.name in single:
-        changes["stage"] = await work.value(_text(names, select(names.control.stage.c.stage)))
+        stage = names.control.stage.c
+        [row] = await work.rows(_text(names, select(stage.stage, stage.use_redis, stage.percent)))
+        changes |= {"stage": row.stage, "use_redis": bool(row.use_redis), "percent": row.percent}
     if names.control.control.name in single:
         control = names.control.control.c
         [row] = await work.rows(_text(names, select(control.generation, control.mode, control.redis)))

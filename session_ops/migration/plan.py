@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from session_ops.migration.facts import Facts
     from session_ops.migration.names import Names
+    from session_ops.settings import Flag
 
 How = Literal["together", "alone", "fill", "finish", "empty"]
 
@@ -47,8 +48,8 @@ _FRESH_REVISION: Final = {
 }
 
 
-def plan(facts: Facts, names: Names, who: str) -> list[Step]:
-    """The steps that are left. `who` is written beside the stage."""
+def plan(facts: Facts, names: Names, who: str, flag: Flag | None = None) -> list[Step]:
+    """The steps that are left. `who` is written beside the stage, and `flag` into it; None: off, until a migration."""
     steps: list[Step] = []
     if names.prepared.name not in facts.beside or not any(made.kind == "table" for made in facts.prepared):
         steps.append(_record(facts, names))
@@ -63,7 +64,7 @@ def plan(facts: Facts, names: Names, who: str) -> list[Step]:
             steps.append(_fill(facts, names, "fill", why))
         steps += _indexes(facts, names)
     steps += _beside(facts, names)
-    steps += _close(facts, names, who)
+    steps += _close(facts, names, who, flag)
     return steps
 
 
@@ -199,14 +200,19 @@ def _beside(facts: Facts, names: Names) -> list[Step]:
     ]
 
 
-def _close(facts: Facts, names: Names, who: str) -> list[Step]:
+def _close(facts: Facts, names: Names, who: str, flag: Flag | None) -> list[Step]:
     guard = Guard(facts, names)
     guarded = guard.fingerprints == facts.guard
     steps = []
     if not guarded or facts.stage is None:
         now = facts_postgresql.NOW if guard.postgresql else facts_sqlite.NOW
+        wanted = (
+            f" use_redis = {str(flag.use_redis_sessions).upper()}, percent = {flag.session_redis_percent},"
+            if flag
+            else ""
+        )
         stage = (
-            f"UPDATE {names.quoted(names.control.stage.name)} SET stage = 'prepared', changed_at = {now},"
+            f"UPDATE {names.quoted(names.control.stage.name)} SET stage = 'prepared',{wanted} changed_at = {now},"
             f" changed_by = {literal(who)} WHERE stage IS NULL"
         )
         triggers = [] if guarded else [*(guard.remove() if facts.guard else []), *guard.make()]

@@ -26,17 +26,26 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from session_ops.migration.facts import Facts
+    from session_ops.settings import Flag
     from session_ops.stores.legacy_database import Database
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """What prepare has done, or would do. `bump`: whether the first generation is still to be opened."""
+    """What prepare has done, or would do. `bump`: whether the first generation is still to be opened.
+
+    `empty`: the table has no row, or is not there yet. `stage` with its flag is the stage row's from before; None: not
+    prepared.
+    """
 
     table: str
     changed: bool
     executed: bool
     steps: list[Step]
     bump: bool = False
+    empty: bool = False
+    stage: str | None = None
+    use_redis: bool = False
+    percent: int = 0
     survey: Survey | None = None
 
 
@@ -50,6 +59,7 @@ class Preparation:
         columns: str,
         *,
         who: str,
+        flag: Flag | None = None,
         bump: Callable[[], Awaitable[object]] | None = None,
         progress: Progress = silent,
         patience: float = PATIENCE,
@@ -57,13 +67,15 @@ class Preparation:
     ) -> None:
         """`table` and `columns` as LEGACY_TABLE and LEGACY_COLUMNS give them; `who` is noted beside the stage.
 
-        `bump` opens the first generation of Redis; without one the caller does. `patience` in seconds: how long a
-        change waits for its lock. `before` is awaited before every statement.
+        `flag` goes into the stage row of an empty table, which has nothing to migrate; where there are rows the flag
+        is off until a migration raises it. `bump` opens the first generation of Redis; without one the caller does.
+        `patience` in seconds: how long a change waits for its lock. `before` is awaited before every statement.
         """
         self._database = database
         self._names = Names(table, read_columns(columns), database.engine.dialect)
         self._named = named_columns(columns)
         self._who = who
+        self._flag = flag
         self._bump = bump
         self._progress = progress
         self._patience = patience
@@ -79,7 +91,8 @@ class Preparation:
             facts = await inspect(work, self._names)
             if refused := refusals(facts, self._names, self._named):
                 raise PreconditionError(*refused)
-            steps = plan(facts, self._names, self._who)
+            empty = not await self._has_rows(work, facts)
+            steps = plan(facts, self._names, self._who, self._flag if empty else None)
             counted = await self._counted(work, facts) if steps else None
             if execute:
                 for step in steps:
@@ -88,8 +101,8 @@ class Preparation:
         if execute and bump and self._bump is not None:
             self._progress("bump")
             await self._bump()
-            return self._prepared(steps, execute, counted, changed=True)
-        return self._prepared(steps, execute, counted, changed=bool(steps), bump=bump)
+            return self._prepared(facts, steps, execute, counted, changed=True, empty=empty)
+        return self._prepared(facts, steps, execute, counted, changed=bool(steps), bump=bump, empty=empty)
 
     async def undo(self, *, execute: bool) -> Prepared:
         """Take back what prepare has made; without `execute` only say how. What the application brought stays.
@@ -103,7 +116,7 @@ class Preparation:
             if execute:
                 for step in steps:
                     await self._do(work, step, None, self._still(work) if step is steps[0] else None)
-        return self._prepared(steps, execute, None, changed=bool(steps))
+        return self._prepared(facts, steps, execute, None, changed=bool(steps))
 
     def _at_work(self) -> contextlib.AbstractAsyncContextManager[Work]:
         return at_work(self._database, patience=self._patience, progress=self._progress, before=self._before)
@@ -146,8 +159,25 @@ class Preparation:
         return facts.exists and bool(await work.rows(f"SELECT 1 FROM {self._names.sessions} LIMIT 1"))
 
     def _prepared(
-        self, steps: list[Step], execute: bool, counted: Survey | None, *, changed: bool, bump: bool = False
+        self,
+        facts: Facts,
+        steps: list[Step],
+        execute: bool,
+        counted: Survey | None,
+        *,
+        changed: bool,
+        bump: bool = False,
+        empty: bool = False,
     ) -> Prepared:
         return Prepared(
-            table=self._names.sessions, changed=changed, executed=execute, steps=steps, bump=bump, survey=counted
+            table=self._names.sessions,
+            changed=changed,
+            executed=execute,
+            steps=steps,
+            bump=bump,
+            empty=empty,
+            stage=facts.stage,
+            use_redis=facts.use_redis,
+            percent=facts.percent,
+            survey=counted,
         )

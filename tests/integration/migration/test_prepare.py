@@ -8,6 +8,7 @@ import pytest
 
 from session_ops.errors import PreconditionError
 from session_ops.records import NewSession
+from session_ops.settings import Flag
 from session_ops.stores.legacy_rows import bucket_of
 from session_ops.stores.legacy_schema import Schema
 from tests.integration.migration.application import COLUMNS, FAR
@@ -83,6 +84,21 @@ async def test_the_stage_is_prepared_and_no_generation_is_open(application: Appl
     [stage] = await application.sql("SELECT * FROM " + beside(application, "session_stage"))
     assert (stage.stage, stage.percent, bool(stage.use_redis), stage.changed_by) == ("prepared", 0, False, "ann")
     assert done.bump
+
+
+@pytest.mark.parametrize(("rows", "use_redis", "percent"), [(0, True, 30), (1, False, 0)])
+async def test_only_a_table_without_rows_takes_the_flag_it_is_given(
+    application: Application, rows: int, use_redis: bool, percent: int
+) -> None:
+    await application.make(rows=rows)
+
+    done = await application.prepare(flag=Flag(use_redis_sessions=True, session_redis_percent=30))
+    again = await application.preparation(flag=Flag(use_redis_sessions=False, session_redis_percent=1)).run(
+        execute=True
+    )
+
+    assert (done.empty, done.stage) == (rows == 0, None)
+    assert (again.stage, again.use_redis, again.percent, again.changed) == ("prepared", use_redis, percent, False)
 
 
 async def test_a_second_run_finds_nothing_to_do(application: Application) -> None:
