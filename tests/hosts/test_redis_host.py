@@ -67,6 +67,9 @@ def test_redis_runs_with_the_settings_of_the_inventory(expected: Expectations, a
         "appendfsync": expected["redis_appendfsync"],
         "hash-max-listpack-value": expected["redis_hash_max_listpack_value"],
         "hash-max-listpack-entries": expected["redis_hash_max_listpack_entries"],
+        # What the hosts know a Redis by changes when its data may have, and at no other time (docs/ownership.md, 2).
+        "enable-debug-command": "no",
+        "repl-backlog-ttl": 0,
         "aclfile": f"{expected['redis_configuration_directory']}/users.acl",
     } | expected["redis_extra_settings"]
     wanted = {name: redis_value(value) for name, value in wanted.items()}
