@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,13 @@ def readiness(expected: Expectations) -> dict[str, Any]:
     answer = ask(expected, "/readyz")
     body: dict[str, Any] = answer.json()
     return body | {"status": answer.status_code}
+
+
+@pytest.fixture(scope="module")
+def generation(host: Host) -> dict[str, Any]:
+    """The generation in force, as an operator on this host sees it."""
+    shown: dict[str, Any] = json.loads(host.check_output("/usr/local/sbin/session-ops generation show --json"))
+    return shown
 
 
 def test_the_service_has_a_system_user_without_a_shell(host: Host, expected: Expectations) -> None:
@@ -122,7 +130,15 @@ def test_the_settings_of_the_inventory_are_in_the_environment(host: Host, expect
         "SESSION_TTL": expected["session_service_ttl"],
         "SESSION_CLEANUP_INTERVAL": expected["session_service_cleanup_interval"],
         "SESSION_CLEANUP_BATCH_SIZE": expected["session_service_cleanup_batch_size"],
-    } | expected["session_service_settings"]
+    }
+    if expected["session_service_legacy_database_url"]:
+        wanted |= {
+            "LEGACY_TABLE": expected["session_service_legacy_table"],
+            "LEGACY_COLUMNS": expected["session_service_legacy_columns"],
+            "SESSION_LEASE": expected["session_service_lease"],
+            "SESSION_FALLBACK_AFTER": expected["session_service_fallback_after"],
+        }
+    wanted |= expected["session_service_settings"]
     wrong = {name: found.get(name) for name, value in wanted.items() if found.get(name) != setting(value)}
     assert wrong == {}, f"the inventory wants { ({name: wanted[name] for name in wrong}) }"
 
@@ -140,6 +156,41 @@ def test_every_store_of_the_inventory_is_up(expected: Expectations, readiness: d
     wanted = {"redis": "up", "legacy": "up" if expected["session_service_legacy_database_url"] else "absent"}
     found = {name: store["state"] for name, store in readiness.get("stores", {}).items()}
     assert found == wanted, f"not ready because: {readiness['reasons']}"
+
+
+def test_redis_alone_has_the_generation_of_the_environment(
+    host: Host, expected: Expectations, generation: dict[str, Any]
+) -> None:
+    if expected["session_service_legacy_database_url"]:
+        assert "prefix" in generation, "there is a legacy store, and the program does not know of it"
+        return
+    path = f"{expected['session_service_configuration_directory']}/environment"
+    prefix = host.check_output("sed -n 's/^SESSION_GENERATION_PREFIX=//p' %s", path)
+    found = {name: generation[name] for name in ("prefix", "mode", "redis", "library")}
+    assert found == {"prefix": prefix, "mode": "final", "redis": "up", "library": True}, generation["reason"]
+
+
+def test_beside_a_legacy_store_this_host_serves_the_generation_in_force(
+    host: Host, expected: Expectations, generation: dict[str, Any], readiness: dict[str, Any]
+) -> None:
+    if not expected["session_service_legacy_database_url"]:
+        assert "hosts" not in generation, "there is no legacy store, and the program knows of one"
+        return
+    assert generation["generation"] > 0, "no generation was opened: run `session-ops generation bump`"
+    assert generation["closing"] is None, "a bump is under way: `session-ops generation show` says which"
+    if readiness["flag"]["use_redis_sessions"]:
+        assert generation["redis"] == "on", f"the flag is on and Redis is {generation['redis']}"
+    name = host.check_output("hostname")
+    # A process that has ended counts as live until its lease is over.
+    running = host.check_output("ls /proc").split()
+    mine = [one for one in generation["hosts"] if one["host"] == name and one["live"] and str(one["pid"]) in running]
+    assert len(mine) == int(expected["session_service_workers"]), f"serving processes of {name}: {mine}"
+    served = {(one["generation"], one["mode"], one["release"]) for one in mine}
+    in_force = (generation["generation"], generation["mode"], readiness["release"])
+    assert served == {in_force}, "generation, mode and release that this host serves, against those in force"
+    assert [one["redis_bad_since"] for one in mine if generation["redis"] == "on"] == [None] * len(mine), (
+        f"{name} has no good answer of Redis: {generation['redis_state']}"
+    )
 
 
 def test_the_service_gives_metrics(expected: Expectations) -> None:

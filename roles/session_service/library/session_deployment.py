@@ -14,6 +14,7 @@ from ansible.module_utils.session_configuration import (
     generation_prefix,
     read_values,
     served_generation,
+    strings,
     wanted_files,
 )
 from ansible.module_utils.session_releases import ReleaseError, Releases
@@ -131,11 +132,6 @@ _SPEC: dict[str, Any] = {
     "url": {"type": "str"},
     "keep": {"type": "int", "default": 3},
 }
-
-
-def strings(values: dict[str, Any]) -> dict[str, str]:
-    """Return settings as the texts that stand in an environment file."""
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
 
 
 class Deployment:

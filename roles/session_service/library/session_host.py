@@ -11,7 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.session_configuration import generation_prefix, served_generation
 from ansible.module_utils.session_releases import Releases
-from ansible.module_utils.session_units import ask_ready
+from ansible.module_utils.session_units import ask_ready, generation_number
 
 DOCUMENTATION = r"""
 module: session_host
@@ -68,6 +68,10 @@ ready:
   description: Whether the service answers that it can serve.
   returned: always
   type: bool
+generation:
+  description: The generation beside a legacy store that the service is ready with, 0 when there is none.
+  returned: always
+  type: int
 installed:
   description: The releases that are installed to their end, for the Python that the host has now.
   returned: always
@@ -112,13 +116,15 @@ def main() -> None:
     configuration = Path(module.params["configuration"])
     releases = Releases(Path(module.params["root"]))
     release = releases.linked()
+    answer = ask_ready(module.params["url"], 2.0) if release else {}
     module.exit_json(
         changed=False,
         release=release,
         installed=releases.installed(module.params["python"]),
         prefix=generation_prefix(configuration),
         served=served_generation(configuration),
-        ready=bool(release) and bool(ask_ready(module.params["url"], 2.0).get("ready")),
+        ready=bool(answer.get("ready")),
+        generation=generation_number(answer) if answer.get("ready") else 0,
         user=has_user(module.params["user"]),
         venv=importlib.util.find_spec("ensurepip") is not None,
         package_lists=any(Path("/var/lib/apt/lists").glob("*_Packages*")),

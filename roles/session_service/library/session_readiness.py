@@ -18,6 +18,7 @@ from ansible.module_utils.session_units import (
     reasons,
     refused_credentials,
     show_unit,
+    unprepared,
     wait_ready,
 )
 
@@ -82,6 +83,22 @@ def _user(answer: dict[str, Any], user: str) -> str:
     return f"Redis refused its user {user}: session_service_redis_password must be that user's password in Redis\n"
 
 
+def _advice(answer: dict[str, Any]) -> str:
+    """What to do about a service that is not ready."""
+    if unprepared(answer):
+        # The service is well: its journal would only hide what there is to do.
+        return (
+            "the legacy table has rows and is not prepared; until it is, the application goes on with its own code and "
+            "the service answers 503\n"
+            "next step: on one service host run `session-ops migrate prepare`, which shows what it would do, then "
+            "`session-ops migrate prepare --execute`, then run the playbook again"
+        )
+    return (
+        f"{SERVICE} is {show_unit(SERVICE).state}; its last journal lines:\n{journal()}\n"
+        "next step: put right what the reason or the journal names, then run the playbook again"
+    )
+
+
 def main() -> None:
     """Run the module."""
     spec: dict[str, Any] = {
@@ -102,8 +119,7 @@ def main() -> None:
         module.fail_json(
             msg=f"{url}/readyz is not ready after {time.monotonic() - began:.0f} s: {reasons(answer)}\n"
             f"{_user(answer, module.params['redis_user'])}"
-            f"{SERVICE} is {show_unit(SERVICE).state}; its last journal lines:\n{journal()}\n"
-            "next step: put right what the reason or the journal names, then run the playbook again",
+            f"{_advice(answer)}",
             readyz=answer,
             removed=[],
         )

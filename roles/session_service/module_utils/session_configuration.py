@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.session_releases import CLEAN_ENVIRONMENT, ReleaseError
 from ansible.module_utils.session_transaction import Wanted, read
@@ -49,6 +49,11 @@ def environment_text(values: Mapping[str, str]) -> str:
     return HEADER + "".join(quoted(name, value) for name, value in sorted(values.items()))
 
 
+def strings(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return settings as the texts that stand in an environment file."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+
+
 def flag_text(values: Mapping[str, str]) -> str:
     """Return the flag file as it is seeded."""
     return FLAG_HEADER + "".join(quoted(name, value) for name, value in values.items())
@@ -85,11 +90,10 @@ def wanted_files(
     ]
 
 
-def check_settings(program: Path, environment: Mapping[str, str], files: list[Wanted]) -> None:
-    """Let a release judge the new configuration before any of it is in place.
-
-    Raises `ReleaseError` with the line in which the release names the wrong setting.
-    """
+def run_release(
+    program: Path, arguments: list[str], environment: Mapping[str, str], files: list[Wanted]
+) -> subprocess.CompletedProcess[str]:
+    """Run a release's program with a configuration that is not in place. Raises `ReleaseError` if it does not run."""
     # /run is in memory, so that no secret reaches a disk by this.
     staging = Path(tempfile.mkdtemp(prefix="session-ops-", dir="/run" if Path("/run").is_dir() else None))
     try:
@@ -104,13 +108,19 @@ def check_settings(program: Path, environment: Mapping[str, str], files: list[Wa
                 variables[f"{CREDENTIALS[file.path.name]}_FILE"] = str(staged)
             elif file.path.name == "flag":
                 variables["SESSION_FLAG_FILE"] = str(staged)
-        result = subprocess.run(
-            [str(program), "settings", "--check"], capture_output=True, text=True, env=variables, check=False
-        )
+        return subprocess.run([str(program), *arguments], capture_output=True, text=True, env=variables, check=False)
     except OSError as error:
         raise ReleaseError(f"{program} does not run: {error}") from error
     finally:
         shutil.rmtree(staging)
+
+
+def check_settings(program: Path, environment: Mapping[str, str], files: list[Wanted]) -> None:
+    """Let a release judge the new configuration before any of it is in place.
+
+    Raises `ReleaseError` with the line in which the release names the wrong setting.
+    """
+    result = run_release(program, ["settings", "--check"], environment, files)
     if result.returncode != 0:
         said = (result.stderr.strip() or result.stdout.strip() or f"exit code {result.returncode}")[-1500:]
         raise ReleaseError(f"the settings were refused: {said}")

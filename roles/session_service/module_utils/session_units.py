@@ -80,8 +80,8 @@ def wait_ready(url: str, timeout: float) -> dict[str, Any]:
     """Ask `/readyz` until it is ready or `timeout` seconds are over; answers the last answer.
 
     The service has no event for this (READY=1 says that it listens, not that its store answers), so it is asked.
-    Refused credentials end the wait after SURE seconds: Redis has its users before the service starts, so waiting on
-    would only delay the refusal.
+    Refused credentials and a legacy table that is not prepared end the wait after SURE seconds: Redis has its users and
+    the table its columns before the service starts, so waiting on would only delay the refusal.
     """
     began = time.monotonic()
     deadline = began + timeout
@@ -90,7 +90,7 @@ def wait_ready(url: str, timeout: float) -> dict[str, Any]:
         answer = ask_ready(url, max(0.5, min(3.0, deadline - time.monotonic())))
         if answer.get("ready") or time.monotonic() >= deadline:
             return answer
-        if refused_credentials(answer) and time.monotonic() >= began + SURE:
+        if (refused_credentials(answer) or unprepared(answer)) and time.monotonic() >= began + SURE:
             return answer
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
@@ -98,8 +98,24 @@ def wait_ready(url: str, timeout: float) -> dict[str, Any]:
 
 def refused_credentials(answer: dict[str, Any]) -> bool:
     """Whether Redis has refused the service's user or its password."""
-    redis = answer.get("stores", {}).get("redis", {})
+    redis = _store(answer, "redis")
     return redis.get("reason") in ("wrong password", "password required", "not permitted")
+
+
+def unprepared(answer: dict[str, Any]) -> bool:
+    """Whether the legacy store has rows of the application that `migrate prepare` has not been run for."""
+    reason = str(_store(answer, "legacy").get("reason") or "")
+    return reason == "schema missing" or reason.startswith("not prepared")
+
+
+def generation_number(answer: dict[str, Any]) -> int:
+    """The generation beside a legacy store, 0 where none was opened or there is no such store."""
+    return int(_store(answer, "legacy").get("generation") or 0)
+
+
+def _store(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    store: dict[str, Any] = answer.get("stores", {}).get(name, {})
+    return store
 
 
 def reasons(answer: dict[str, Any]) -> str:

@@ -120,3 +120,34 @@ def test_a_generation_is_served_only_when_redis_answered(
     result = run_module(load("session_readiness"), capsys, url=service.url, timeout=0, **places)
     assert not result["changed"]
     assert run_module(load("session_host"), capsys, url=service.url, user="nobody", **places)["served"] == ""
+
+
+UNPREPARED = {"ready": False, "reasons": ["legacy: not prepared"], "stores": {"legacy": {"reason": "schema missing"}}}
+
+
+def test_a_table_that_is_not_prepared_ends_the_wait_early_with_the_command(
+    service: Service, places: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answers = [UNPREPARED]
+    began = time.monotonic()
+    result = run_module(load("session_readiness"), capsys, url=service.url, timeout=30, **places)
+    assert time.monotonic() - began < 10
+    assert result["failed"]
+    assert "run `session-ops migrate prepare`" in result["msg"]
+    assert "journal" not in result["msg"], "the service is well, there is nothing to look for"
+
+
+def test_beside_a_legacy_store_a_host_says_which_generation_it_is_ready_with(
+    service: Service, places: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = places["root"] / "releases" / "a"
+    release.mkdir(parents=True)
+    (places["root"] / "current").symlink_to("releases/a")
+    module = load("session_host")
+    both = {"redis": {"state": "up"}, "legacy": {"state": "up", "generation": 3}}
+    for ready, generation in ((True, 3), (False, 0)):
+        service.answers = [{"ready": ready, "reasons": [], "stores": both}]
+        facts = run_module(module, capsys, url=service.url, user="nobody", **places)
+        assert (facts["ready"], facts["generation"]) == (ready, generation)
+    service.answers = [READY]
+    assert run_module(module, capsys, url=service.url, user="nobody", **places)["generation"] == 0
