@@ -19,7 +19,7 @@ from ansible.module_utils.session_configuration import (
 )
 from ansible.module_utils.session_releases import ReleaseError, Releases
 from ansible.module_utils.session_transaction import Transaction, Wanted
-from ansible.module_utils.session_units import SERVICE, SOCKET, ask_ready, show_unit
+from ansible.module_utils.session_units import SERVICE, SOCKET, ask_ready, serves, show_unit
 
 DOCUMENTATION = r"""
 module: session_deployment
@@ -225,7 +225,7 @@ class Deployment:
     def proved(self) -> bool:
         """Say whether the running service has proved this release and configuration, so that nothing waits for that."""
         return (
-            bool(self.ready.get("ready"))
+            serves(self.ready)
             and not self.transaction.open
             and served_generation(self.folder) == generation_prefix(self.folder)
             and not self.releases.removable(self.parameters["keep"])

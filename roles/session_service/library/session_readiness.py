@@ -17,6 +17,7 @@ from ansible.module_utils.session_units import (
     journal,
     reasons,
     refused_credentials,
+    serves,
     show_unit,
     unprepared,
     wait_ready,
@@ -115,7 +116,7 @@ def main() -> None:
     began = time.monotonic()
     # Nothing was started in check mode, so there is nothing to wait for.
     answer = ask_ready(url, 3.0) if module.check_mode else wait_ready(url, timeout)
-    if not answer.get("ready") and not module.check_mode:
+    if not serves(answer) and not module.check_mode:
         module.fail_json(
             msg=f"{url}/readyz is not ready after {time.monotonic() - began:.0f} s: {reasons(answer)}\n"
             f"{_user(answer, module.params['redis_user'])}"
@@ -126,17 +127,17 @@ def main() -> None:
     configuration = Path(module.params["configuration"])
     removed = releases.removable(module.params["keep"])
     prefix = generation_prefix(configuration)
-    serves = (
+    first_served = (
         answer.get("stores", {}).get("redis", {}).get("state") == "up" and served_generation(configuration) != prefix
     )
     if not module.check_mode:
         Transaction(configuration / ".before").commit()
-        if serves:
+        if first_served:
             Wanted(configuration / SERVED, f"{prefix}\n").place()
         for name in removed:
             releases.remove(name)
     module.exit_json(
-        changed=bool(removed) or serves,
+        changed=bool(removed) or first_served,
         readyz=answer,
         removed=removed,
         diff={"before": "".join(f"{releases.path(name)}\n" for name in removed), "after": ""} if removed else {},

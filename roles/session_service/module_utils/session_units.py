@@ -77,7 +77,7 @@ def ask_ready(url: str, timeout: float) -> dict[str, Any]:
 
 
 def wait_ready(url: str, timeout: float) -> dict[str, Any]:
-    """Ask `/readyz` until it is ready or `timeout` seconds are over; answers the last answer.
+    """Ask `/readyz` until the service serves or `timeout` seconds are over; answers the last answer.
 
     The service has no event for this (READY=1 says that it listens, not that its store answers), so it is asked.
     Refused credentials and a legacy table that is not prepared end the wait after SURE seconds: Redis has its users and
@@ -88,12 +88,22 @@ def wait_ready(url: str, timeout: float) -> dict[str, Any]:
     pause = 0.05
     while True:
         answer = ask_ready(url, max(0.5, min(3.0, deadline - time.monotonic())))
-        if answer.get("ready") or time.monotonic() >= deadline:
+        if serves(answer) or time.monotonic() >= deadline:
             return answer
         if (refused_credentials(answer) or unprepared(answer)) and time.monotonic() >= began + SURE:
             return answer
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
+
+
+def serves(answer: dict[str, Any]) -> bool:
+    """Whether the service is ready, with Redis unless the fleet has given it up.
+
+    Beside a legacy store a host is ready without Redis too, and a password that is wrong would pass from host to host.
+    Where Redis is away in truth the hosts give it up, and the wait is over.
+    """
+    without = _store(answer, "legacy").get("redis") == "on" and _store(answer, "redis").get("state") != "up"
+    return bool(answer.get("ready")) and not without
 
 
 def refused_credentials(answer: dict[str, Any]) -> bool:

@@ -151,3 +151,19 @@ def test_beside_a_legacy_store_a_host_says_which_generation_it_is_ready_with(
         assert (facts["ready"], facts["generation"]) == (ready, generation)
     service.answers = [READY]
     assert run_module(module, capsys, url=service.url, user="nobody", **places)["generation"] == 0
+
+
+def test_a_host_that_is_ready_without_the_fleets_redis_is_waited_for(
+    service: Service, places: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beside(redis: str, state: str) -> dict[str, Any]:
+        legacy = {"state": "up", "generation": 1, "redis": redis}
+        return {"ready": True, "reasons": ["redis: x"], "stores": {"redis": {"state": state}, "legacy": legacy}}
+
+    module = load("session_readiness")
+    monkeypatch.setattr(module, "journal", lambda: "")
+    service.answers = [beside("on", "down")]
+    assert run_module(module, capsys, url=service.url, timeout=0, **places)["failed"]
+    for good in (beside("on", "up"), beside("away", "down"), beside("off", "down")):
+        service.answers = [beside("on", "down"), good]
+        assert "failed" not in run_module(module, capsys, url=service.url, timeout=10, **places)
