@@ -1,5 +1,7 @@
 """A second lab beside the first: its fresh hosts are tried out, interrupted, rolled out with Valkey, and removed.
 
+It has no legacy store, so its Redis alone keeps the sessions.
+
 One story, because a lab takes a minute to make. Its Redis host is on Debian 13, which has Valkey.
 """
 
@@ -35,7 +37,7 @@ def beside() -> Iterator[dict[str, str]]:
             SESSION_OPS_LAB_REDIS="13",
         )
         assert made.status == 0, made.output[-3000:]
-        with lab.inventory_says(BESIDE, redis_package="valkey-server"):
+        with lab.inventory_says(BESIDE, redis_package="valkey-server", lab_with_legacy=False):
             yield before
     finally:
         lab.play("lab/destroy.yml", lab=BESIDE)
