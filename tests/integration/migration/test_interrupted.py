@@ -15,6 +15,8 @@ import pytest
 from session_ops.errors import HeldError, UnfinishedError
 from session_ops.migration.work import at_work
 from tests.integration.migration.application import COLUMNS
+from tests.owned import load_functions
+from tests.servers import SERVICE_PASSWORD, SERVICE_USER, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -102,13 +104,18 @@ async def test_an_interrupted_prepare_is_undone_and_an_interrupted_undo_prepared
         await application.undo()
 
 
-async def test_killed_in_the_middle_the_next_run_goes_on(application: Application) -> None:
+async def test_killed_in_the_middle_the_next_run_goes_on(application: Application, redis_server: RedisServer) -> None:
     await application.make(rows=20_000)
+    await load_functions(redis_server)
     environment = {
         "PATH": os.environ["PATH"],
         "LEGACY_DATABASE_URL": application.url,
         "LEGACY_TABLE": application.table,
         "LEGACY_COLUMNS": COLUMNS,
+        "REDIS_PORT": str(redis_server.port),
+        "REDIS_USERNAME": SERVICE_USER,
+        "REDIS_PASSWORD": SERVICE_PASSWORD,
+        "SESSION_LEASE": "1",
     }
     command = [sys.executable, "-m", "session_ops.cli", "migrate", "prepare", "--execute"]
 

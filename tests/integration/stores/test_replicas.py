@@ -48,8 +48,11 @@ async def administrator(primary: RedisServer, replica: RedisServer) -> AsyncIter
     await follower.call("REPLICAOF", "127.0.0.1", primary.port, change=True)
     for _ in range(100):
         await connection.call("SET", "probe", 1, change=True)
-        if await connection.call("WAIT", 1, 100):
+        # While it synchronises it may be silent for longer than a change waits
+        follows = b"master_link_status:up" in await follower.call("INFO", "replication")
+        if await connection.call("WAIT", 1, 100) and follows:
             break
+        await asyncio.sleep(0.05)
     await connection.call("DEL", "probe", change=True)
     yield connection
     await connection.close()
