@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from random import Random
 
+    from tests.linearizability import Operation
     from tests.owned import Host
     from tests.postgresql import PostgreSQLServer
     from tests.protocol.stateful_steps import Fate
@@ -109,6 +110,7 @@ class OwnedMachine(RuleBasedStateMachine):
         self.revisions: dict[str, str] = {}
         self.values = itertools.count(1)
         self.bursts = 0
+        self.revokes: list[list[Operation]] = []
 
     def _run(self, work: Any) -> Any:
         return self.runner.run(work)
@@ -215,6 +217,8 @@ class OwnedMachine(RuleBasedStateMachine):
         self.ids.append(new)
         self.alive.append(new)
         data = {"k0": next(self.values)}
+        for ends in self.revokes:
+            ends.append(self.fleet.history.begin(Call.delete(), session_id=new, by=by))
         session = await self.fleet.client(host, by).create(NewSession(id=new, user_id="ann", data=data))
         self.revisions[new] = session.revision
 
@@ -256,11 +260,15 @@ class OwnedMachine(RuleBasedStateMachine):
             await host.repository.clean(10)
 
     async def _revoke(self, host: Host, by: str) -> None:
-        """End the user's sessions: what was there before it began is gone once it has answered."""
+        """End the user's sessions: what was there before it began is gone once it has answered, and what was born
+        while it asked for the time may be.
+        """
         ends = [self.fleet.history.begin(Call.delete(), session_id=each, by=by) for each in self.ids]
+        self.revokes.append(ends)
         try:
             await host.repository.delete_user("ann")
         finally:
+            self.revokes.remove(ends)
             for end in ends:
                 end.unknown("revoke answers a number")
 
