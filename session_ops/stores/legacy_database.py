@@ -164,7 +164,9 @@ class Database:
         await asyncio.wait((task,), timeout=deadline or self._deadline)
         if not task.done():
             error = classify(TimeoutError(), changing=changing, sent=call.sent)
-            task.cancel()
+            if not (call.sent and self.dialect.one_writer):
+                task.cancel()
+            # Else the statement cannot be called back, and one whose rows nobody fetches would keep the writers' lock
             raise error
         try:
             return task.result()

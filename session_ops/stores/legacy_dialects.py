@@ -27,7 +27,8 @@ class Dialect(Protocol):
     data_modifying_ctes: bool
     """Whether a WITH may hold an UPDATE: `touch` is one statement then."""
     one_writer: bool
-    """Whether the database lets one connection write at a time, so that this process queues its own writers."""
+    """Whether the database lets one connection write at a time, so that this process queues its own writers
+    and lets each that has begun come to its end."""
     begin: str
     """Starts a transaction that is going to write."""
 

@@ -65,6 +65,29 @@ async def row_locked(server: PostgreSQLServer, session_id: str) -> AsyncIterator
         await connection.rollback()
 
 
+async def test_a_write_to_a_file_that_outlives_its_deadline_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, new = f"sqlite:///{tmp_path}/sessions.db", NewSession(user_id="ann")
+    other = Database(url, deadline=DEADLINE)
+    # As on a machine too busy to end it in time: it may wait for the lock for longer than its caller waits for it
+    monkeypatch.setattr("session_ops.stores.legacy_database._SHARE_OF_STATEMENT", 10)
+    late = Database(url, deadline=0.2)
+    await LegacySessionRepository(other).create_schema()
+    await LegacySessionRepository(late).get("nobody")
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        error, _ = await unavailable(LegacySessionRepository(late).create(new))
+        holder.execute("COMMIT")
+
+    assert isinstance(error, OutcomeUnknownError)
+    await LegacySessionRepository(other).create(new)
+    await late.close()
+    assert await LegacySessionRepository(other).count_active() == 2
+    await other.close()
+
+
 async def test_a_statement_that_waits_too_long_ends_and_has_changed_nothing(
     server: PostgreSQLServer, repository: LegacySessionRepository
 ) -> None:
