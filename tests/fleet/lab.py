@@ -71,7 +71,7 @@ def play(playbook: str, *arguments: str, lab: str = NAME) -> Run:
 
 
 def interrupt_before(play: str, *arguments: str, lab: str = NAME) -> None:
-    """Start a rollout, and press Ctrl-C as the play with this number begins."""
+    """Start a rollout, and press Ctrl-C as the play whose title begins so begins."""
     process = subprocess.Popen(
         ["ansible-playbook", "-i", INVENTORY, "playbooks/rollout.yml", *arguments],
         cwd=ROOT,
@@ -85,11 +85,11 @@ def interrupt_before(play: str, *arguments: str, lab: str = NAME) -> None:
     seen: list[str] = []
     for line in process.stdout:
         seen.append(line)
-        if line.startswith(f"PLAY [({play}"):
+        if line.startswith(f"PLAY [{play}"):
             os.killpg(process.pid, signal.SIGINT)
             break
     rest = process.communicate(timeout=120)[0]
-    assert seen[-1].startswith(f"PLAY [({play}"), f"play {play} never began:\n{''.join(seen)[-3000:]}"
+    assert seen[-1].startswith(f"PLAY [{play}"), f"play {play} never began:\n{''.join(seen)[-3000:]}"
     assert process.returncode != 0, f"the interrupted run claims success:\n{rest[-2000:]}"
 
 

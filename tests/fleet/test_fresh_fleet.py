@@ -60,7 +60,7 @@ def test_check_mode_on_fresh_hosts_foresees_the_rollout_and_leaves_them_fresh(be
     assert traces() == dict.fromkeys(HOSTS, "")
 
 
-@pytest.mark.parametrize("play", ["2/", "3/", "4/"])
+@pytest.mark.parametrize("play", ["(2/", "(3/", "(4/"])
 def test_a_first_rollout_may_be_interrupted_between_plays(beside: dict[str, str], play: str) -> None:
     lab.interrupt_before(play, lab=BESIDE)
 
