@@ -44,7 +44,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("REDIS_TLS_CA_FILE", "path", "", "certificates that Redis' own is checked against; empty: the system's"),
     Setting("REDIS_TLS_CERT_FILE", "path", "", "client certificate, where Redis asks for one"),
     Setting("REDIS_TLS_KEY_FILE", "path", "", "key of the client certificate"),
-    Setting("REDIS_DATA_DIR", "path", "", "where `serve --embedded` keeps its Redis' data; empty: .session-ops here"),
+    Setting("REDIS_DATA_DIR", "path", "", "where `serve --embedded` keeps its stores; empty: .session-ops here"),
     Setting("REDIS_DEADLINE", "number", "1.0", "longest time one call to Redis may take", "s", 0.01, 60),
     Setting("REDIS_CONNECT_TIMEOUT", "number", "0.3", "longest time a connection attempt may take", "s", 0.01, 60),
     Setting(

@@ -12,7 +12,9 @@ from session_ops.errors import SettingsError
 
 
 @click.command("serve")
-@click.option("--embedded", is_flag=True, help="Start a private Redis too, in REDIS_DATA_DIR, and print a token.")
+@click.option(
+    "--embedded", is_flag=True, help="With a private Redis and a SQLite legacy store in REDIS_DATA_DIR; prints a token."
+)
 def command(*, embedded: bool) -> None:
     """Serve the HTTP API on the inherited socket, else on SESSION_LISTEN.
 

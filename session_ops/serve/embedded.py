@@ -1,4 +1,4 @@
-"""`session-ops serve --embedded`: the service with a private Redis beside it, for a laptop."""
+"""`session-ops serve --embedded`: the service, a private Redis and a legacy store in a file, for a laptop."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from session_ops.bump import bump
 from session_ops.errors import SettingsError, StoreUnavailableError
-from session_ops.redis_access import connect, make_repository
+from session_ops.logs import configure_logs
+from session_ops.migration.prepare import Preparation
+from session_ops.owned_access import OwnedStore, make_owned
+from session_ops.redis_access import connect
 from session_ops.serve.run import serve
 from session_ops.stores.library import load_library
 
@@ -28,23 +32,28 @@ if TYPE_CHECKING:
     from session_ops.settings import Settings
 
 DEFAULT_DIRECTORY = ".session-ops"
-PREFIX = "1-embedded"
+LEGACY = "legacy.db"
 LOG = "redis.log"
 START_LIMIT = 10.0
 """Seconds that Redis gets to load its data."""
 
 
 def serve_embedded(settings: Settings, environment: Mapping[str, str]) -> int:
-    """Start a private redis-server in REDIS_DATA_DIR, serve from it, and stop it at the end; the exit status.
+    """Start a private redis-server in REDIS_DATA_DIR, serve from it and from a SQLite file beside it, and stop it at
+    the end; the exit status.
 
-    The sessions are kept there from one start to the next. A token with all scopes is drawn, printed on stdout and
-    forgotten. Raises `SettingsError` when Redis is not installed or does not start.
+    The sessions are kept there from one start to the next: each begins a generation, as after any restart of Redis. A
+    token with all scopes is drawn, printed on stdout and forgotten. Raises `SettingsError` when Redis is not installed
+    or does not start, and for a legacy database of the settings' own.
     """
+    if settings.legacy_database_url:
+        raise SettingsError("LEGACY_DATABASE_URL: `serve --embedded` brings a legacy store of its own; unset it")
+    configure_logs(settings.session_log_level)
     directory = Path(settings.redis_data_dir or DEFAULT_DIRECTORY).absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(directory)
     token = secrets.token_urlsafe(24)
-    private = _private(settings, token)
+    private = _private(settings, token, directory / LEGACY)
     server = _start(directory, private, lock)
     try:
         asyncio.run(_prepare(server, private, directory / LOG))
@@ -70,8 +79,8 @@ def _lock(directory: Path) -> int:
     return lock
 
 
-def _private(settings: Settings, token: str) -> Settings:
-    """The settings, turned to the private Redis and its one token."""
+def _private(settings: Settings, token: str, legacy: Path) -> Settings:
+    """The settings, turned to the private Redis, the file and the one token."""
     grant = {
         "caller": "embedded",
         "scopes": ["read", "write", "admin"],
@@ -84,10 +93,12 @@ def _private(settings: Settings, token: str) -> Settings:
         redis_username="",
         redis_password=secrets.token_urlsafe(24),
         redis_tls=False,
-        session_generation_prefix=PREFIX,
+        session_generation_prefix="",
         session_partitions=1,
         session_tokens=msgspec.json.encode([grant]).decode(),
-        legacy_database_url="",
+        legacy_database_url=f"sqlite:///{legacy}",
+        legacy_table="sessions",
+        legacy_columns="",
     )
 
 
@@ -122,8 +133,9 @@ def _start(directory: Path, settings: Settings, lock: int) -> subprocess.Popen[b
 
 
 async def _prepare(server: subprocess.Popen[bytes], settings: Settings, log: Path) -> None:
-    """Wait until Redis answers, load the functions and open the generation."""
+    """Wait until Redis answers, load the functions, make the tables and begin a generation."""
     connection = connect(settings)
+    store = make_owned(settings, connection, lambda: settings.flag)
     try:
         async with asyncio.timeout(START_LIMIT):
             while server.poll() is None:
@@ -132,11 +144,30 @@ async def _prepare(server: subprocess.Popen[bytes], settings: Settings, log: Pat
                     break
                 except StoreUnavailableError:  # not listening yet, or loading its data
                     await asyncio.sleep(0.02)
-            await make_repository(settings, connection).open_generation()
-    except (TimeoutError, StoreUnavailableError):
+            await _begin(store, settings)
+    except (TimeoutError, StoreUnavailableError) as error:
+        if isinstance(error, StoreUnavailableError) and error.store == "legacy":
+            raise SettingsError(f"--embedded: {error}; {log.with_name(LEGACY)} is its legacy store") from None
         raise SettingsError(f"--embedded: Redis did not start; {log} says why") from None
     finally:
+        await store.close()
         await connection.close()
+
+
+async def _begin(store: OwnedStore, settings: Settings) -> None:
+    """Make what the file lacks, and begin a generation: a Redis that has been started anew is another one."""
+    table, columns = settings.legacy_table, settings.legacy_columns
+    await Preparation(store.database, table, columns, who="embedded", flag=settings.flag).run(execute=True)
+    seen = await store.control_store.read()
+    switched_off = seen.generation > 0 and seen.redis == "off"
+    if seen.mode == "final" or switched_off:
+        return
+    address = f"{settings.redis_host}:{settings.redis_port}"
+    # Nobody else holds a lease: the directory is locked
+    lease = settings.session_lease
+    await bump(
+        store.control_store, seen, target=store.connection, address=address, partitions=1, lease=lease, lost=True
+    )
 
 
 def _free_port() -> int:

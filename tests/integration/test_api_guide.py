@@ -37,6 +37,7 @@ SAMPLES = re.compile(
             r"[0-9a-f]{16}",  # a revision
             r"[0-9a-f]{12}-[0-9a-f]+",  # a request's id
             r"1\d{12}",  # a time
+            r"\d+-[0-9a-f]{8}",  # a prefix
         )
     )
 )
@@ -153,7 +154,8 @@ class Embedded:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self.said = self.process.stdout.readline() + self.process.stdout.readline()
-        assert "worker_started" in self.process.stderr.readline()
+        while "worker_started" not in (line := self.process.stderr.readline()):
+            assert line, "it has ended"
 
 
 @pytest.fixture
