@@ -65,6 +65,10 @@ ROUNDS: Final = 8
 _PAUSE: Final = 0.005
 """Seconds before the third round at most; doubled from round to round."""
 
+_LATE: Final = 3
+"""Answers of Redis in one operation that may arrive when the lease has run out, before Redis counts as too slow to be
+asked: a host that stood still gets one, and a link slower than the lease must not keep a caller for all the rounds."""
+
 _MOVES_AT_ONCE: Final = 2
 """Moves that one process begins at the same time. Whoever finds no room works where the session is, which is always
 allowed: else the moves of all sessions, for which a flip of the flag asks at once, would keep everybody waiting."""
@@ -213,7 +217,7 @@ class Ownership:
         except (RevisionConflictError, SessionTooLargeError):
             if self._counts(redis, None):
                 raise
-            self._unusable(s, redis, None)
+            self._came_late(s, redis)
             return None
         except (OverloadedError, OutcomeUnknownError):
             raise
@@ -223,7 +227,7 @@ class Ownership:
             return None
         mode = found.mode if isinstance(found, Missing) else None
         if not self._counts(redis, mode):
-            self._unusable(s, redis, None)
+            self._came_late(s, redis)
             return None
         if isinstance(found, Missing) and not (found.active and not found.expired):
             return found
@@ -366,9 +370,15 @@ class Ownership:
         generation = redis.generation
         return mode == "final" or self._control.leased(generation) or self._control.final(generation)
 
-    def _unusable(self, s: _State, redis: RedisSteps, error: StoreUnavailableError | None) -> None:
+    def _came_late(self, s: _State, redis: RedisSteps) -> None:
+        """An answer is there when the lease has run out: Redis has not been asked, and may be asked again."""
+        s.late += 1
+        if s.late == _LATE:
+            self._unusable(s, redis, StoreUnavailableError("redis", "no lease"))
+
+    def _unusable(self, s: _State, redis: RedisSteps, error: StoreUnavailableError) -> None:
         s.dead = redis.generation
-        s.trouble = error or s.trouble
+        s.trouble = error
 
     def _need_redis(self, s: _State) -> None:
         """Raise unless Redis may be asked."""
@@ -380,7 +390,7 @@ class Ownership:
 class _State:
     """How far one operation has come."""
 
-    __slots__ = ("answer", "dead", "ended", "moved", "operation", "trouble", "where")
+    __slots__ = ("answer", "dead", "ended", "late", "moved", "operation", "trouble", "where")
 
     def __init__(
         self, operation: Operation, where: Home, dead: int | None, trouble: StoreUnavailableError | None
@@ -389,6 +399,7 @@ class _State:
         self.where = where
         self.moved = False
         self.dead = dead
+        self.late = 0
         self.trouble = trouble
         self.ended = False
         self.answer: Session | None = None

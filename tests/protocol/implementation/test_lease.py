@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 
 from session_ops.control import MAXIMUM_SKEW, HostControl
+from session_ops.errors import RevisionConflictError, StoreUnavailableError
+from session_ops.ownership import ROUNDS
 from session_ops.stores.legacy_steps import clock
 from tests.protocol.implementation.rig import LONG, ON, Fleet, Pause
 
@@ -73,6 +76,58 @@ async def test_a_conflict_that_is_answered_after_the_lease_does_not_count(fleet:
     await asyncio.sleep(LEASE)
     pause.go.set()
     assert (await writing).data == {"step": 2, "x": 1}
+
+
+def late(host: Host, name: str, times: int) -> list[str]:
+    """Let the first answers of a step in Redis arrive when the lease has run out; the ids it is asked for."""
+    redis: Any = host.store.generations.current
+    inner, asked = getattr(redis, name), list[str]()
+
+    async def call(session_id: str, *arguments: Any) -> Any:
+        asked.append(session_id)
+        try:
+            return await inner(session_id, *arguments)
+        finally:
+            if len(asked) <= times:
+                await asyncio.sleep(LEASE)
+
+    setattr(redis, name, call)
+    return asked
+
+
+async def test_redis_is_asked_again_after_answers_that_came_too_late(fleet: Fleet) -> None:
+    session_id = await fleet.born(ON)
+    host = await fleet.looked(ON, lease=LEASE)
+    asked = late(host, "read", 3)  # the first, at once, is not one of the operation's rounds
+    assert await read(host, session_id) == {"step": 1}
+    assert len(asked) == 4
+
+
+async def test_a_conflict_that_came_too_late_is_answered_when_it_comes_in_time(fleet: Fleet) -> None:
+    session_id = await fleet.born(ON)
+    host = await fleet.looked(ON, lease=LEASE)
+    asked = late(host, "merge", 1)
+    with pytest.raises(RevisionConflictError):
+        await host.repository.update(session_id, changes={"step": 2}, expected_revision="00" * 8)
+    assert len(asked) == 2
+
+
+async def test_a_write_that_redis_has_made_is_acknowledged_however_late_the_answer_came(fleet: Fleet) -> None:
+    session_id = await fleet.born(ON)
+    host = await fleet.looked(ON, lease=LEASE)
+    asked = late(host, "merge", 1)
+    await host.repository.update(session_id, changes={"step": 2})
+    row = await fleet.row(session_id)
+    assert (len(asked), row.session.data, row.session.version) == (1, {"step": 2}, 2)
+
+
+async def test_a_link_that_is_slower_than_the_lease_is_given_up(fleet: Fleet) -> None:
+    session_id = await fleet.born(ON)
+    host = await fleet.looked(ON, lease=LEASE)
+    asked = late(host, "read", 100)
+    with pytest.raises(StoreUnavailableError, match="redis: no lease"):
+        await read(host, session_id)
+    assert len(asked) < ROUNDS
 
 
 async def test_no_lease_is_granted_while_a_bump_is_closing(fleet: Fleet) -> None:
