@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -29,10 +30,11 @@ def database(sql: str) -> str:
     return lab.inside("db1", f'runuser -u postgres -- psql -qtA -v ON_ERROR_STOP=1 application -c "{sql}"').strip()
 
 
-def ask(path: str) -> httpx.Response:
-    [address] = [host["address"] for host in lab.state()["hosts"] if host["name"] == "app1"]
+def ask(path: str, *, host: str = "app1", method: str = "GET", json: object = None) -> httpx.Response:
+    [address] = [each["address"] for each in lab.state()["hosts"] if each["name"] == host]
     headers = {"Authorization": f"Bearer {lab.secrets()['lab_token']}"}
-    return httpx.get(f"http://{address}:8080{path}", headers=headers, timeout=5, trust_env=False)
+    url = f"http://{address}:8080{path}"
+    return httpx.request(method, url, json=json, headers=headers, timeout=5, trust_env=False)
 
 
 @pytest.fixture
@@ -77,3 +79,28 @@ def test_the_hosts_of_the_lab_serve_beside_its_database() -> None:
     row = database("SELECT mode, redis, generation > 0 FROM session_control")
     assert row == "mirror|on|t"
     assert database("SELECT stage, use_redis, percent FROM session_stage") == "prepared|t|100"
+
+
+def test_a_redis_that_starts_empty_gets_its_functions_back_and_takes_the_sessions_again() -> None:
+    session = ask("/v1/sessions", method="POST", json={"user_id": "ada", "data": {"theme": "dark"}}).json()
+    owner = (
+        f"SELECT s.owner, s.generation = c.generation FROM sessions s, session_control c WHERE s.id = '{session['id']}'"
+    )
+    generation = int(database("SELECT generation FROM session_control"))
+    assert database(owner) == "redis|t"
+
+    lab.inside("redis1", "systemctl stop redis-server && rm -rf /var/lib/redis/* && systemctl start redis-server")
+
+    def read_by_every_host() -> bool:
+        return all(
+            answer.status_code == 200 and answer.json()["revision"] == session["revision"]
+            for answer in (ask(f"/v1/sessions/{session['id']}", host=host) for host in lab.SERVICE_HOSTS)
+        )
+
+    until = time.monotonic() + 30
+    while not (read_by_every_host() and database(owner) == "redis|t"):
+        assert time.monotonic() < until, f"{ask('/readyz').text}, {database(owner)}"
+        time.sleep(0.2)
+    assert int(database("SELECT generation FROM session_control")) == generation + 1
+    suite = lab.host_suite()
+    assert suite.status == 0, suite.output[-3000:]
