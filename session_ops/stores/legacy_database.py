@@ -29,6 +29,10 @@ Result = TypeVar("Result")
 _SHARE_OF_POOL = 0.3
 _SHARE_OF_STATEMENT = 0.6
 
+_CONNECTING = 2.0
+"""Deadlines that a call may take which has no connection yet. Its caller has the answer after one, but who only ever
+gave up connecting could not use a database that is slow to connect to (six round trips) and fast enough then."""
+
 SCHEMA_DEADLINE = 600.0
 """Seconds for making the schema: only what changes sessions is bound to the deadline."""
 
@@ -36,10 +40,19 @@ SCHEMA_DEADLINE = 600.0
 class _Call:
     """How far a call has come."""
 
-    __slots__ = ("sent",)
+    __slots__ = ("connection", "over", "sent")
 
     def __init__(self) -> None:
         self.sent = False
+        self.connection: AsyncConnection | None = None
+        self.over = False
+        """The caller has been told that nothing happened."""
+
+    def begin(self, connection: AsyncConnection) -> None:
+        """Say that statements are sent from now on, over `connection`. Raises where it is too late for that."""
+        if self.over:
+            raise StoreUnavailableError(STORE, "timeout")
+        self.connection, self.sent = connection, True
 
 
 class Database:
@@ -108,7 +121,7 @@ class Database:
 
         async def run(call: _Call) -> Result:
             async with self._writing, self.engine.connect() as connection:
-                call.sent = True
+                call.begin(connection)
                 try:
                     await connection.exec_driver_sql(self.dialect.begin)
                     result = await work(Transaction(connection))
@@ -125,7 +138,7 @@ class Database:
 
         async def run(call: _Call) -> None:
             async with self._writing, self.engine.connect() as connection:
-                call.sent = True
+                call.begin(connection)
                 try:
                     await connection.exec_driver_sql(self.dialect.begin)
                     await connection.run_sync(make)
@@ -139,12 +152,15 @@ class Database:
     async def close(self) -> None:
         """Wait for the calls under way, within their deadlines, and close every connection."""
         if self._calls:
-            await asyncio.wait(self._calls, timeout=self._deadline)
+            _, left = await asyncio.wait(self._calls, timeout=self._deadline)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
         await self.engine.dispose()
 
     async def _once(self, call: _Call, statement: Statement, parameters: Any, changing: bool) -> Sequence[Row[Any]]:
         async with self._writing if changing else contextlib.nullcontext(), self.engine.connect() as connection:
-            call.sent = True
+            call.begin(connection)
             try:
                 return await Transaction(connection).change(statement, **parameters)
             except SQLAlchemyError as error:
@@ -164,9 +180,11 @@ class Database:
         await asyncio.wait((task,), timeout=deadline or self._deadline)
         if not task.done():
             error = classify(TimeoutError(), changing=changing, sent=call.sent)
-            if not (call.sent and self.dialect.one_writer):
-                task.cancel()
-            # Else the statement cannot be called back, and one whose rows nobody fetches would keep the writers' lock
+            if not call.sent:
+                call.over = True
+                asyncio.get_running_loop().call_later((_CONNECTING - 1) * self._deadline, task.cancel)
+            elif call.connection is not None:
+                self.dialect.abandon(call.connection)
             raise error
         try:
             return task.result()

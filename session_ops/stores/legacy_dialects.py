@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import URL, ColumnElement, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
 
@@ -78,6 +79,12 @@ class Dialect(Protocol):
 
     def connected(self, connection: Any) -> None:
         """Set up a new connection of the driver."""
+        ...
+
+    def abandon(self, connection: AsyncConnection) -> None:
+        """End a statement that nobody waits for any more, without another word to the database; where that cannot be
+        done, its own timeouts end it.
+        """
         ...
 
     def check_out(self, connection: Any, record: ConnectionPoolEntry) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
 from decimal import Decimal
 from select import POLLIN, poll
 from typing import TYPE_CHECKING, Any
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import URL, ColumnElement, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
 
@@ -131,6 +135,19 @@ class PostgreSQL:
     def connected(self, connection: Any) -> None:
         """Everything stands in the connection's options."""
         del connection
+
+    def abandon(self, connection: AsyncConnection) -> None:
+        """See `Dialect`. Ends the line as if the server had: a cancelled psycopg asks the server over another line, and
+        keeps the pool's place for ten seconds where that one is as dead. The server's timeout ends the statement there.
+        """
+        raw = connection.sync_connection
+        if raw is None or raw.closed or raw.invalidated or raw.connection.driver_connection is None:
+            return
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(fileno=os.dup(raw.connection.driver_connection.pgconn.socket)) as line,
+        ):
+            line.shutdown(socket.SHUT_RDWR)
 
     def check_out(self, connection: Any, record: ConnectionPoolEntry) -> None:
         """See `Dialect`. Looks at the socket."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import URL, ColumnElement, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
 
@@ -97,6 +98,12 @@ class SQLite:
         cursor.close()
         connection.create_function("session_merge", 3, _merge, deterministic=True)
         connection.create_function("session_fits", 4, _fits, deterministic=True)
+
+    def abandon(self, connection: AsyncConnection) -> None:
+        """A statement cannot be called back, and one whose rows nobody fetches would keep the writers' lock: its busy
+        timeout bounds it.
+        """
+        del connection
 
     def check_out(self, connection: Any, record: ConnectionPoolEntry) -> None:
         """A file does not go away."""

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 import pytest_asyncio
+from sqlalchemy import make_url
 
 from session_ops.errors import OutcomeUnknownError, OverloadedError, StoreUnavailableError
 from session_ops.records import NewSession
 from session_ops.stores.legacy import LegacySessionRepository
 from session_ops.stores.legacy_database import Database, Transaction
 from tests.postgresql import PostgreSQLServer
+from tests.protocol.slow_link import slow_link
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -184,6 +186,22 @@ async def test_a_server_that_stands_still_is_given_up_in_time_and_used_again(
     assert read.data in ({}, {"a": 1})
 
 
+async def test_a_statement_that_is_given_up_gives_its_connection_free(
+    server: PostgreSQLServer, repository: LegacySessionRepository
+) -> None:
+    session = await repository.create(NewSession(user_id="ann"))
+    alone = LegacySessionRepository(database := Database(server.url, deadline=DEADLINE, pool_size=1))
+    await alone.get(session.id)
+    server.freeze()
+    try:
+        await unavailable(alone.get(session.id))
+        error, _ = await unavailable(alone.get(session.id))
+    finally:
+        server.thaw()
+    assert not isinstance(error, OverloadedError), "the pool's only place was free to connect again"
+    await database.close()
+
+
 async def test_a_primary_that_becomes_read_only_is_left(
     server: PostgreSQLServer, repository: LegacySessionRepository
 ) -> None:
@@ -206,6 +224,37 @@ async def test_a_primary_that_becomes_read_only_is_left(
         await make_read_only("off")
 
     assert await repository.get(session.id) == session
+
+
+async def test_a_server_that_takes_longer_to_connect_to_than_a_call_may_is_used_all_the_same(
+    server: PostgreSQLServer, repository: LegacySessionRepository
+) -> None:
+    session = await repository.create(NewSession(user_id="ann"))
+    port = make_url(server.url).port
+    assert port is not None
+    async with slow_link(port, 0.2) as slow:
+        # What SQLAlchemy asks of its first connection, connecting, and the statement: seven round trips, 1.4 s
+        far = LegacySessionRepository(database := Database(server.url.replace(str(port), str(slow)), deadline=0.9))
+        error, took = await unavailable(far.update(session.id, changes={"k": 1}))
+        assert not isinstance(error, OutcomeUnknownError), "the change has not left"
+        assert took < 1.2
+        await asyncio.sleep(0.8)
+        found = await far.get(session.id)
+        assert found is not None
+        assert found.data == {}, "nothing happens any more where nothing has happened"
+        await database.close()
+
+
+async def test_what_is_still_connecting_is_given_up_in_the_end() -> None:
+    async with await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0) as mute:
+        port = mute.sockets[0].getsockname()[1]
+        database = Database(f"postgresql+psycopg://nobody@127.0.0.1:{port}/none", deadline=0.3, pool_size=1)
+        repository = LegacySessionRepository(database)
+        await unavailable(repository.get("a"))
+        await asyncio.sleep(0.4)
+        error, _ = await unavailable(repository.get("a"))
+        assert error.reason == "timeout", "the only connection of the pool is free again, to be tried once more"
+        await database.close()
 
 
 async def test_more_calls_than_connections_wait_and_too_many_are_refused(server: PostgreSQLServer) -> None:
