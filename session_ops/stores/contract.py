@@ -122,7 +122,10 @@ class SessionRepository(Protocol):
         ...
 
     async def count_active(self) -> int:
-        """The number of sessions whose expiry lies ahead. One round trip (one per partition)."""
+        """The number of sessions whose expiry lies ahead. One round trip (one per partition).
+
+        Redis' count is exact while cleanup runs (docs/architecture.md).
+        """
         ...
 
     async def statistics(self) -> Statistics:

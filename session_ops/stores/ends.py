@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 class Ends:
     """The outbox of one generation, and who may work on it."""
 
-    def __init__(self, functions: Functions, partitions: int) -> None:
+    def __init__(self, functions: Functions, partitions: int, margin: int) -> None:
+        """`margin` in ms, as the functions that file sessions take it."""
         self._functions = functions
+        self._margin = margin
         self._count = partitions
         self._next = 0
 
@@ -34,9 +36,13 @@ class Ends:
         for _ in range(self._count):
             names = partitions[self._next]
             self._next = (self._next + 1) % self._count
-            answer = await self._functions.change(names, "clean", limit - len(ended))
-            with understood(change=True):
-                ended.extend(unpack_end(member) for member in answer[2:])
+            more, given = True, list[bytes]()
+            # A call looks ahead for so long only. One that has given ends is not repeated: it would give them again
+            while more and not given:
+                answer = await self._functions.change(names, "clean", self._margin, limit - len(ended))
+                with understood(change=True):
+                    _, _, more, *given = answer
+                    ended.extend(map(unpack_end, given))
             if len(ended) >= limit:
                 break
         return ended

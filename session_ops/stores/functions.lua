@@ -16,10 +16,13 @@
 -- delete, MARK mark, CREATE create, OPEN open; GET is a plain HGETALL between two calls of guard.
 --
 -- A session is a hash: the field "" packs the bookkeeping, every other field is an attribute's JSON value. Bookkeeping:
--- format, state, version, created, updated, expires (ms), revision, bytes of the data, number of attributes, own TTL
+-- how it is filed, state, version, created, updated, expires (ms), revision, bytes of the data, number of attributes, own TTL
 -- (seconds, 0: the default), length of the user; then the user and, up to the end, the agent.
 
-local HEAD, HEAD_BYTES, FORMAT = '<BBI8I8I8I8c8I4I2I4I2', 54, 1
+local HEAD, HEAD_BYTES = '<BBI8I8I8I8c8I4I2I4I2', 54
+-- How a session is filed, and the format of its bookkeeping in the low bits. Near its end it is in the expiry index,
+-- under its exact time. Before that its bucket is all that knows of it, and the bucket's earliest expiry is in `due`.
+local FAR, NEAR = 1, 129
 -- A marker is a moved record that was never filled: its data and revision say nothing
 local ACTIVE, MOVED, DELETED, MARKER = 1, 2, 3, 4
 -- What an update of one session begins with: how many attributes to set, how many to remove, the new revision
@@ -31,6 +34,10 @@ local MANY = 7500
 local DAY = 86400000
 -- The expiry index and the ends in delivery are the agent manager's outbox: they outlive an outage of every host.
 local OUTBOX_DAYS = 30
+-- Small sorted sets are packed, a quarter of the bytes of large ones: 120 entries of 34 B fill an allocation of 4,096.
+local BUCKET = 120
+-- A session is near its end for two of these, or of margins; a bucket is looked at one of them before its time
+local HOUR = 3600000
 -- A page of a list examines at most this many entries and stops after this many bytes of data: it blocks Redis.
 local EXAMINED, PAGE_BYTES = 1000, 1048576
 -- Generation keys whose names are kept: the partitions of a Cluster, and of a generation or two before
@@ -55,7 +62,8 @@ local function place(generation)
   end
   places[generation] = {
     session = 'session' .. tail .. ':', indexes = sessions, expiry = sessions .. 'expiry', created = sessions .. 'created',
-    user = sessions .. 'user:', agent = sessions .. 'agent:', stats = sessions .. 'stats', ended = sessions .. 'ended',
+    bucket = sessions .. 'created:', due = sessions .. 'due', lost = sessions .. 'lost', user = sessions .. 'user:',
+    agent = sessions .. 'agent:', stats = sessions .. 'stats', ended = sessions .. 'ended',
     skip = #tail + 9,
   }
   return places[generation]
@@ -91,13 +99,20 @@ local function enter(generation)
     return nil, redis.error_reply('MODE the generation is in mode ' .. mode)
   end
   local time = call('TIME')
-  c.mode, c.now, c.kept = mode, time[1] * 1000 + floor(time[2] / 1000), {}
+  c.mode, c.now, c.kept, c.starts_of, c.noted, c.filed = mode, time[1] * 1000 + floor(time[2] / 1000), {}, {}, {}, 0
   return c
 end
 
 local function is_count(value)
   local number = tonumber(value)
   return number and number >= 0 and number == floor(number) and number
+end
+
+-- Up to when a session is near its end; answers how long before its time a bucket is looked at
+local function look_ahead(c, margin)
+  local ahead = margin > HOUR and margin or HOUR
+  c.near = c.now + 2 * ahead
+  return ahead
 end
 
 -- Enter a call that can move an expiry: its first arguments are margin, default TTL and maximum lifetime, all in ms.
@@ -124,6 +139,7 @@ local function enter_sessions(keys, args, header, length)
   local c, refused = enter(keys[1])
   if c then
     c.margin, c.ttl, c.lifetime, c.starts, c.moved = margin, ttl, lifetime, starts, {}
+    look_ahead(c, margin)
   end
   return c, refused
 end
@@ -164,48 +180,178 @@ local function keep(c, key, at)
   end
 end
 
+local function keep_ends(c)
+  keep(c, c.expiry, (last_day(c.near or c.now) + OUTBOX_DAYS) * DAY)
+end
+
+-- The index of all sessions is a directory of buckets. A bucket holds what was created from its start on, up to the
+-- start of the next; the first one starts at 0. Answers the start of a time's bucket.
+local function bucket_of(c, created)
+  local start = c.starts_of[created]
+  if not start then
+    start = call('ZRANGE', c.created, format('%d', created), '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1] or '0'
+    c.starts_of[created] = start
+  end
+  return start
+end
+
+local function leave_bucket(c, start, id)
+  local key = c.bucket .. start
+  local removed = call('ZREM', key, id)
+  if removed == 1 and call('EXISTS', key) == 0 then
+    call('ZREM', c.created, start)
+    call('ZREM', c.due, start)
+  end
+  return removed
+end
+
+local function open_bucket(c, start)
+  local first = call('ZRANGE', c.created, 0, 0)[1]
+  if first and first ~= start and call('EXISTS', c.bucket .. first) == 0 then
+    call('ZREM', c.created, first)
+  end
+  call('ZADD', c.created, start, start)
+end
+
+-- Begin another bucket behind a full one. New sessions come last, so that the run of the last ms moves on, or nothing;
+-- sessions from elsewhere come anywhere, so that one half does. What was created in the same ms stays together.
+local function split(c, start, created)
+  local key = c.bucket .. start
+  local first, last = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2], call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  local at = format('%d', created)
+  if created <= tonumber(last) then
+    if at ~= last then
+      local middle = floor(call('ZCARD', key) / 2)
+      at = call('ZRANGE', key, middle, middle, 'WITHSCORES')[2]
+    end
+    if at == first then
+      at = call('ZRANGE', key, '(' .. first, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')[2]
+    end
+    if not at then
+      return start
+    end
+  end
+  local moving, earliest = call('ZRANGE', key, at, '+inf', 'BYSCORE', 'WITHSCORES'), call('ZSCORE', c.due, start)
+  open_bucket(c, at)
+  for i = 1, #moving, 2 do
+    call('ZADD', c.bucket .. at, moving[i + 1], moving[i])
+    call('ZREM', key, moving[i])
+  end
+  if #moving > 0 then
+    keep(c, c.bucket .. at, call('PEXPIRETIME', key))
+    if earliest then
+      call('ZADD', c.due, earliest, at)
+    end
+  end
+  c.starts_of = {}
+  return created >= tonumber(at) and at or start
+end
+
+-- How a session that ends then is filed
+local function filing(c, expires)
+  return expires < c.near and NEAR or FAR
+end
+
+-- A bucket is due no later than the first session in it that is not in the expiry index
+local function note_due(c, start, expires)
+  if (c.noted[start] or expires + 1) > expires then
+    c.noted[start] = expires
+    call('ZADD', c.due, 'LT', format('%d', expires), start)
+  end
+end
+
 -- Put a session into its indexes, or put it back: this is also how they heal
-local function index(c, id, user, agent, created, expires)
-  local at, score = last_day(expires) * DAY + c.margin, format('%d', created)
-  call('ZADD', c.created, score, id)
-  keep(c, c.created, at)
+local function index(c, id, user, agent, created, expires, filed)
+  local at, score, start = last_day(expires) * DAY + c.margin, format('%d', created), bucket_of(c, created)
+  local told = at + OUTBOX_DAYS * DAY
+  local size = call('ZCARD', c.bucket .. start)
+  if size == 0 or (start == '0' and not call('ZSCORE', c.created, start)) then
+    open_bucket(c, start)
+  elseif size >= BUCKET and not call('ZSCORE', c.bucket .. start, id) then
+    start = split(c, start, created)
+  end
+  c.filed = c.filed + call('ZADD', c.bucket .. start, score, id)
+  keep(c, c.bucket .. start, told)
+  keep(c, c.created, told)
+  if filed == FAR then
+    note_due(c, start, expires)
+    keep(c, c.due, told)
+  end
   call('ZADD', c.user .. user, score, id)
   keep(c, c.user .. user, at)
   if agent ~= '' then
     call('ZADD', c.agent .. agent, score, id)
     keep(c, c.agent .. agent, at)
   end
-  keep(c, c.expiry, at + OUTBOX_DAYS * DAY)
 end
 
-local function leave_indexes(c, id, user, agent)
-  call('ZREM', c.created, id)
+local function leave_indexes(c, id, user, agent, created)
   call('ZREM', c.user .. user, id)
   if agent ~= '' then
     call('ZREM', c.agent .. agent, id)
   end
+  return leave_bucket(c, bucket_of(c, created), id)
+end
+
+-- How many sessions are in the index of all, or ended and not yet taken by cleanup: `statistics` counts down from it
+local function count_filed(c)
+  if c.filed ~= 0 then
+    call('HINCRBY', c.stats, 'filed', c.filed)
+  end
+end
+
+-- A session whose record is gone is met twice, in its bucket and in the expiry index. Whether this is the second time.
+local function met_before(c, id)
+  if call('ZREM', c.lost, id) == 1 then
+    return true
+  end
+  call('ZADD', c.lost, c.now, id)
+  keep(c, c.lost, c.now + OUTBOX_DAYS * DAY)
+  return false
+end
+
+-- Take an entry without a record out of its bucket; where its end is still to be told, the expiry index has it from now on
+local function lose(c, start, id)
+  local removed = leave_bucket(c, start, id)
+  if removed == 1 and not met_before(c, id) then
+    call('ZADD', c.expiry, 'NX', c.now, id)
+    keep_ends(c)
+  end
+  return removed
 end
 
 local function unpack_owners(packed, at, length)
   return sub(packed, at, at + length - 1), sub(packed, at + length)
 end
 
+-- How a session is filed once its expiry is the later one. One that is far stays so until cleanup looks at its bucket:
+-- nothing is written to an index while it is in use.
+local function refile(c, filed, expires)
+  return filed == NEAR and filing(c, expires) or FAR
+end
+
 -- Write the expiry where it is due: the physical one (later by the margin) and, once a day, the other indexes. The expiry
 -- index gets all sessions of the call at once, from `index_moved`. A time is made text here: Redis would print it as a
 -- floating-point number, which costs it as much as the write.
-local function move_on(c, key, packed, at, length, created, before, expires)
-  local id, moved = sub(key, c.skip), c.moved
+local function move_on(c, key, packed, at, length, created, before, expires, filed)
   call('PEXPIREAT', key, format('%d', expires + c.margin))
-  moved[#moved + 1], moved[#moved + 2] = format('%d', expires), id
+  if filed == NEAR then
+    local moved = c.moved
+    moved[#moved + 1], moved[#moved + 2] = format('%d', expires), sub(key, c.skip)
+  elseif byte(packed) == NEAR then
+    call('ZREM', c.expiry, sub(key, c.skip))
+    note_due(c, bucket_of(c, created), expires)
+  end
   if last_day(expires) ~= last_day(before) then
     local user, agent = unpack_owners(packed, at, length)
-    index(c, id, user, agent, created, expires)
+    index(c, sub(key, c.skip), user, agent, created, expires, filed)
   end
 end
 
 local function index_moved(c)
   for i = 1, #c.moved, 200 do
     call('ZADD', c.expiry, unpack(c.moved, i, min(i + 199, #c.moved)))
+    keep_ends(c)
   end
 end
 
@@ -229,12 +375,15 @@ local function create(keys, args)
     else
       local user, agent, ttl, count = args[at + 1], args[at + 2], tonumber(args[at + 3]), tonumber(args[at + 5])
       local expires, id = slide(c, now, ttl), sub(key, c.skip)
-      local packed = pack(HEAD, FORMAT, ACTIVE, 1, now, now, expires, args[at], tonumber(args[at + 4]), count, ttl, #user)
+      local filed = filing(c, expires)
+      local packed = pack(HEAD, filed, ACTIVE, 1, now, now, expires, args[at], tonumber(args[at + 4]), count, ttl, #user)
       call('HSET', key, '', packed .. user .. agent, unpack(args, at + 6, at + 5 + 2 * count))
       local moved = c.moved
       call('PEXPIREAT', key, format('%d', expires + c.margin))
-      moved[#moved + 1], moved[#moved + 2] = format('%d', expires), id
-      index(c, id, user, agent, now, expires)
+      if filed == NEAR then
+        moved[#moved + 1], moved[#moved + 2] = format('%d', expires), id
+      end
+      index(c, id, user, agent, now, expires, filed)
       created = created + 1
       answer[i + 1] = expires
     end
@@ -242,6 +391,7 @@ local function create(keys, args)
   index_moved(c)
   if created > 0 then
     call('HINCRBY', c.stats, 'created', created)
+    count_filed(c)
   end
   return answer
 end
@@ -267,7 +417,7 @@ local function update_one(c, key, args, at, set, removed, largest, most)
   if not packed or #packed < HEAD_BYTES then
     return bookkeeping(key) or 0
   end
-  local _, state, version, created, _, expires, revision, size, count, ttl, length, owners = unpack_head(HEAD, packed)
+  local filed, state, version, created, _, expires, revision, size, count, ttl, length, owners = unpack_head(HEAD, packed)
   if state ~= ACTIVE or expires <= c.now then
     return 0
   end
@@ -297,10 +447,12 @@ local function update_one(c, key, args, at, set, removed, largest, most)
     return 1
   end
   local moved = slide(c, created, ttl)
-  if moved < expires then
+  if moved > expires then
+    filed = refile(c, filed, moved)
+  else
     moved = expires
   end
-  local head = pack(HEAD, FORMAT, ACTIVE, version + 1, created, c.now, moved, sub(control, 5), new_size, new_count, ttl,
+  local head = pack(HEAD, filed, ACTIVE, version + 1, created, c.now, moved, sub(control, 5), new_size, new_count, ttl,
     length) .. sub(packed, owners)
   if set == 1 then
     call('HSET', key, '', head, args[at + 1], args[at + 2])
@@ -311,7 +463,7 @@ local function update_one(c, key, args, at, set, removed, largest, most)
     call('HDEL', key, unpack(args, remove, remove + removed - 1))
   end
   if moved > expires then
-    move_on(c, key, packed, owners, length, created, expires, moved)
+    move_on(c, key, packed, owners, length, created, expires, moved, filed)
   end
   return head
 end
@@ -354,7 +506,7 @@ local function replace_one(c, key, args, at)
   if not packed or packed == CORRUPT then
     return packed or 0
   end
-  local _, state, version, created, _, expires, revision, _, _, ttl, length, owners = unpack_head(HEAD, packed)
+  local filed, state, version, created, _, expires, revision, _, _, ttl, length, owners = unpack_head(HEAD, packed)
   if state ~= ACTIVE or expires <= c.now then
     return 0
   end
@@ -362,15 +514,17 @@ local function replace_one(c, key, args, at)
     return revision
   end
   local moved, count = slide(c, created, ttl), tonumber(args[at + 3])
-  if moved < expires then
+  if moved > expires then
+    filed = refile(c, filed, moved)
+  else
     moved = expires
   end
-  local head = pack(HEAD, FORMAT, ACTIVE, version + 1, created, c.now, moved, args[at + 1], tonumber(args[at + 2]), count,
+  local head = pack(HEAD, filed, ACTIVE, version + 1, created, c.now, moved, args[at + 1], tonumber(args[at + 2]), count,
     ttl, length) .. sub(packed, owners)
   call('DEL', key)
   call('HSET', key, '', head, unpack(args, at + 4, at + 3 + 2 * count))
   if moved > expires then
-    move_on(c, key, packed, owners, length, created, expires, moved)
+    move_on(c, key, packed, owners, length, created, expires, moved, filed)
   else
     call('PEXPIREAT', key, format('%d', expires + c.margin))
   end
@@ -409,14 +563,15 @@ local function touch(keys, args)
     answer[i + 1] = packed or 0
     if packed and packed ~= CORRUPT then
       answer[i + 1] = 0
-      local _, state, version, created, updated, expires, revision, size, count, ttl, length, owners = unpack_head(HEAD, packed)
+      local filed, state, version, created, updated, expires, revision, size, count, ttl, length, owners = unpack_head(HEAD, packed)
       if state == ACTIVE and expires > c.now then
         local moved = slide(c, created, ttl)
         if moved > expires then
-          local head = pack(HEAD, FORMAT, ACTIVE, version + 1, created, updated, moved, revision, size, count, ttl, length)
+          filed = refile(c, filed, moved)
+          local head = pack(HEAD, filed, ACTIVE, version + 1, created, updated, moved, revision, size, count, ttl, length)
             .. sub(packed, owners)
           call('HSET', key, '', head)
-          move_on(c, key, packed, owners, length, created, expires, moved)
+          move_on(c, key, packed, owners, length, created, expires, moved, filed)
           answer[i + 1] = head
         else
           answer[i + 1] = {packed}
@@ -447,13 +602,14 @@ local function kill(c, key, expected)
     return revision
   end
   local id, user, agent = sub(key, c.skip), unpack_owners(packed, owners, length)
-  local head = pack(HEAD, FORMAT, DELETED, version + 1, created, c.now, expires, revision, 0, 0, ttl, length)
+  local head = pack(HEAD, NEAR, DELETED, version + 1, created, c.now, expires, revision, 0, 0, ttl, length)
     .. user .. agent
   call('DEL', key)
   call('HSET', key, '', head)
   call('PEXPIREAT', key, format('%d', expires + c.margin))
-  leave_indexes(c, id, user, agent)
+  leave_indexes(c, id, user, agent, created)
   call('ZADD', c.expiry, c.now, id)
+  keep_ends(c)
   call('HINCRBY', c.stats, 'deleted', 1)
   return head
 end
@@ -497,13 +653,20 @@ local function put_one(c, key, args, at)
     return {packed}
   end
   local count, user, agent, id = tonumber(args[at + 7]), args[at + 8], args[at + 9], sub(key, c.skip)
-  local head = pack(HEAD, FORMAT, ACTIVE, version, created, tonumber(args[at + 2]), expires, args[at + 4],
+  local filed = filing(c, expires)
+  local head = pack(HEAD, filed, ACTIVE, version, created, tonumber(args[at + 2]), expires, args[at + 4],
     tonumber(args[at + 6]), count, tonumber(args[at + 5]), #user) .. user .. agent
   call('DEL', key)
   call('HSET', key, '', head, unpack(args, at + 10, at + 9 + 2 * count))
   call('PEXPIREAT', key, expires + c.margin)
-  call('ZADD', c.expiry, expires, id)
-  index(c, id, user, agent, created, expires)
+  if filed == NEAR then
+    c.moved[#c.moved + 1], c.moved[#c.moved + 2] = format('%d', expires), id
+  end
+  local ended, before = packed and call('ZREM', c.expiry, id), c.filed
+  index(c, id, user, agent, created, expires, filed)
+  if ended == 1 then
+    c.filed = before
+  end
   call('HINCRBY', c.stats, 'moved', 1)
   return head
 end
@@ -532,7 +695,16 @@ local function put(keys, args)
   for i = 2, #keys do
     answer[i + 1] = put_one(c, keys[i], args, c.starts[i])
   end
+  index_moved(c)
+  count_filed(c)
   return answer
+end
+
+local function unfile(c, id, user, agent, created)
+  local left, ended = leave_indexes(c, id, user, agent, created), call('ZREM', c.expiry, id)
+  if left == 1 or ended == 1 then
+    c.filed = c.filed - 1
+  end
 end
 
 -- mark: the move back. Per session: version, created, updated, expires, revision, own TTL, user, agent of the row.
@@ -550,23 +722,22 @@ local function mark_one(c, key, args, at)
       if state ~= ACTIVE then
         return packed
       end
-      local head = pack(HEAD, FORMAT, MOVED, version + 1, created, updated, expires, revision, size, count, ttl, length)
+      local head = pack(HEAD, FAR, MOVED, version + 1, created, updated, expires, revision, size, count, ttl, length)
         .. sub(packed, owners)
       call('HSET', key, '', head)
-      leave_indexes(c, id, unpack_owners(packed, owners, length))
-      call('ZREM', c.expiry, id)
+      local user, agent = unpack_owners(packed, owners, length)
+      unfile(c, id, user, agent, created)
       return head
     end
   end
   -- The move to Redis was never finished
   local user, agent, expires = args[at + 6], args[at + 7], tonumber(args[at + 3])
-  local head = pack(HEAD, FORMAT, MARKER, row + 1, tonumber(args[at + 1]), tonumber(args[at + 2]), expires, args[at + 4],
+  local head = pack(HEAD, FAR, MARKER, row + 1, tonumber(args[at + 1]), tonumber(args[at + 2]), expires, args[at + 4],
     0, 0, tonumber(args[at + 5]), #user) .. user .. agent
   call('DEL', key)
   call('HSET', key, '', head)
   call('PEXPIREAT', key, expires + c.margin)
-  leave_indexes(c, id, user, agent)
-  call('ZREM', c.expiry, id)
+  unfile(c, id, user, agent, tonumber(args[at + 1]))
   return head
 end
 
@@ -583,6 +754,7 @@ local function mark(keys, args)
   for i = 2, #keys do
     answer[i + 1] = c.mode == 'mirror' and mark_one(c, keys[i], args, c.starts[i]) or 0
   end
+  count_filed(c)
   return answer
 end
 
@@ -641,9 +813,19 @@ local function rank_after(key, score, id)
   return low, low
 end
 
+-- The bucket that follows another in a list, or the first one
+local function next_bucket(c, start, newest)
+  local from = start and '(' .. start
+  if newest then
+    return call('ZRANGE', c.created, from or '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1]
+  end
+  return call('ZRANGE', c.created, from or '-inf', '+inf', 'BYSCORE', 'LIMIT', 0, 1)[1]
+end
+
 -- list. ARGV: index ('created', 'user:U' or 'agent:A'), another index that must hold the session as well or '',
 -- 'oldest' or 'newest', at most, and the score and id of the last entry seen or ''.
--- Answers the score and id to go on from ('' at the end), the stale ids, and the sessions as id and hash, alternating.
+-- Answers the score and id to go on from ('' at the end), the stale entries as score and id and the sessions as id and
+-- hash, alternating.
 local function list(keys, args)
   local c, refused = enter(keys[1])
   if not c then
@@ -654,6 +836,10 @@ local function list(keys, args)
     return redis.error_reply(BAD_ARGUMENTS)
   end
   local key, other, newest = c.indexes .. args[1], args[2] ~= '' and c.indexes .. args[2], args[3] == 'newest'
+  local bucket = args[1] == 'created' and (args[6] ~= '' and bucket_of(c, score) or next_bucket(c, nil, newest))
+  if bucket then
+    key = c.bucket .. bucket
+  end
   if other and call('ZCARD', other) < call('ZCARD', key) then
     key, other = other, key
   end
@@ -682,6 +868,7 @@ local function list(keys, args)
           state, expires, size = a, e, s
         end
         if state ~= ACTIVE then
+          stale[#stale + 1] = last_score
           stale[#stale + 1] = id
         elseif expires > c.now then
           found[#found + 1] = id
@@ -693,32 +880,61 @@ local function list(keys, args)
         return {c.mode, c.now, last_score, last_id, stale, found}
       end
     end
-    if #page < 2 * chunk then
-      return {c.mode, c.now, '', '', stale, found}
-    end
     start = start + chunk
+    if #page < 2 * chunk then
+      bucket = bucket and next_bucket(c, bucket, newest)
+      if not bucket then
+        return {c.mode, c.now, '', '', stale, found}
+      end
+      key, start = c.bucket .. bucket, 0
+    end
   end
 end
 
--- heal. ARGV: an index, then ids that a list found stale: those that still are leave the index. Answers how many.
+-- heal. ARGV: an index, then scores and ids that a list found stale: those that still are leave the index. Answers how
+-- many.
 local function heal(keys, args)
   local c, refused = enter(keys[1])
   if not c then
     return refused
   end
   local removed = 0
-  for i = 2, #args do
-    local packed = bookkeeping(c.session .. args[i])
-    local gone = true
-    if packed and packed ~= CORRUPT then
-      local _, state = unpack_head(HEAD, packed)
-      gone = state ~= ACTIVE
-    end
-    if gone then
-      removed = removed + call('ZREM', c.indexes .. args[1], args[i])
+  for i = 3, #args, 2 do
+    local id = args[i]
+    local packed, created = bookkeeping(c.session .. id), tonumber(args[i - 1])
+    local state = packed and packed ~= CORRUPT and select(2, unpack_head(HEAD, packed))
+    if state ~= ACTIVE then
+      if args[1] ~= 'created' then
+        removed = removed + call('ZREM', c.indexes .. args[1], id)
+      elseif not state then
+        removed = removed + lose(c, bucket_of(c, created), id)
+      else
+        removed = removed + leave_bucket(c, bucket_of(c, created), id)
+      end
     end
   end
   return {c.mode, c.now, removed}
+end
+
+-- How many ended sessions no index knows by their time, which is so only where cleanup has not run for long
+local function ended_unseen(c)
+  local ended, examined = 0, 0
+  for _, start in ipairs(call('ZRANGE', c.due, '-inf', format('%d', c.now), 'BYSCORE', 'LIMIT', 0, EXAMINED / 10)) do
+    for _, id in ipairs(call('ZRANGE', c.bucket .. start, 0, -1)) do
+      local packed = bookkeeping(c.session .. id)
+      if packed and packed ~= CORRUPT then
+        local filed, state, _, _, _, expires = unpack_head(HEAD, packed)
+        if filed == FAR and state == ACTIVE and expires <= c.now then
+          ended = ended + 1
+        end
+      end
+      examined = examined + 1
+    end
+    if examined >= EXAMINED then
+      break
+    end
+  end
+  return ended
 end
 
 -- statistics: how many sessions are active, and the counters
@@ -727,24 +943,64 @@ local function statistics(keys)
   if not c then
     return refused
   end
-  local counters = call('HMGET', c.stats, 'created', 'expired', 'deleted', 'moved')
-  local answer = {c.mode, c.now, call('ZCOUNT', c.expiry, string.format('(%.0f', c.now), '+inf')}
+  local counters = call('HMGET', c.stats, 'created', 'expired', 'deleted', 'moved', 'filed')
+  local ended = call('ZCOUNT', c.expiry, '-inf', format('%d', c.now)) + ended_unseen(c)
+  local answer = {c.mode, c.now, tonumber(counters[5] or 0) - ended}
   for i = 1, 4 do
     answer[3 + i] = tonumber(counters[i] or 0)
   end
   return answer
 end
 
--- clean. ARGV: at most. Takes ended sessions out of every index and into the set of ends in delivery; answers them and,
+-- Bring the sessions of due buckets into the expiry index where their end is near. Whether buckets are left over.
+local function approach(c, margin)
+  local ahead, examined = look_ahead(c, margin), 0
+  while examined < EXAMINED do
+    local first = call('ZRANGE', c.due, 0, 0, 'WITHSCORES')
+    local start = first[1]
+    if not start or tonumber(first[2]) >= c.now + ahead then
+      return false
+    end
+    local earliest
+    for _, id in ipairs(call('ZRANGE', c.bucket .. start, 0, -1)) do
+      local key = c.session .. id
+      local packed = bookkeeping(key)
+      examined = examined + 1
+      if packed and packed ~= CORRUPT then
+        local filed, state, _, _, _, expires = unpack_head(HEAD, packed)
+        if state ~= ACTIVE then
+          leave_bucket(c, start, id)
+        elseif filed == FAR and filing(c, expires) == NEAR then
+          call('HSET', key, '', string.char(NEAR) .. sub(packed, 2))
+          call('ZADD', c.expiry, format('%d', expires), id)
+          keep_ends(c)
+        elseif filed == FAR and expires < (earliest or expires + 1) then
+          earliest = expires
+        end
+      else
+        lose(c, start, id)
+      end
+    end
+    if earliest then
+      call('ZADD', c.due, format('%d', earliest), start)
+    else
+      call('ZREM', c.due, start)
+    end
+  end
+  return true
+end
+
+-- clean. ARGV: margin (ms), at most. Looks ahead, and answers 1 where it has not looked at all that is due, else 0. Then
+-- takes ended sessions out of every index and into the set of ends in delivery; answers them and,
 -- where there is room, ends that were given out before and not confirmed, longest ago first. An end is a packed string:
 -- time (ms), cause, length of the user; the user; length of the agent; the agent and the id.
 local function clean(keys, args)
   local c, refused = enter(keys[1])
-  local most = is_count(args[1])
-  if not c or not most or most == 0 then
+  local margin, most = is_count(args[1]), is_count(args[2])
+  if not c or not margin or not most or most == 0 then
     return refused or redis.error_reply(BAD_ARGUMENTS)
   end
-  local answer, expired, now = {c.mode, c.now}, 0, c.now
+  local answer, expired, now = {c.mode, c.now, approach(c, margin) and 1 or 0}, 0, c.now
   local again = call('ZRANGE', c.ended, 0, most - 1)
   local page = call('ZRANGE', c.expiry, '-inf', now, 'BYSCORE', 'LIMIT', 0, most, 'WITHSCORES')
   for i = 1, #page, 2 do
@@ -752,7 +1008,7 @@ local function clean(keys, args)
     local key, user, agent, cause, ended = c.session .. id, '', '', 0, true
     local packed = bookkeeping(key)
     if packed and packed ~= CORRUPT then
-      local _, state, _, _, updated, expires, _, _, _, _, length, owners = unpack_head(HEAD, packed)
+      local _, state, _, created, updated, expires, _, _, _, _, length, owners = unpack_head(HEAD, packed)
       user, agent = unpack_owners(packed, owners, length)
       if state == ACTIVE and expires > now then
         call('ZADD', c.expiry, expires, id)
@@ -764,12 +1020,13 @@ local function clean(keys, args)
         at, cause = updated, 1
       end
       if ended then
-        leave_indexes(c, id, user, agent)
+        leave_indexes(c, id, user, agent, created)
       end
     else
-      call('ZREM', c.created, id)
+      met_before(c, id)
     end
     if ended then
+      c.filed = c.filed - 1
       expired = expired + 1 - cause
       call('ZREM', c.expiry, id)
       local member = pack('<I8BI4', at, cause, #user) .. user .. pack('<I4', #agent) .. agent .. id
@@ -778,7 +1035,7 @@ local function clean(keys, args)
     end
   end
   for _, member in ipairs(again) do
-    if #answer >= most + 2 then
+    if #answer >= most + 3 then
       break
     end
     call('ZADD', c.ended, now, member)
@@ -787,43 +1044,48 @@ local function clean(keys, args)
   if expired > 0 then
     call('HINCRBY', c.stats, 'expired', expired)
   end
-  if #answer > 2 then
+  count_filed(c)
+  if #answer > 3 then
     keep(c, c.ended, now + OUTBOX_DAYS * DAY)
   end
   return answer
 end
 
--- sweep. ARGV: at most. While the legacy store is complete it tells of ends: here ended sessions only leave the indexes,
--- and their records go by their own TTL. Answers how many entries were looked at.
+-- sweep. ARGV: margin (ms), at most. While the legacy store is complete it tells of ends: here ended sessions only leave the indexes,
+-- and their records go by their own TTL. Answers how many entries were looked at, `at most` where more are due.
 local function sweep(keys, args)
   local c, refused = enter(keys[1])
-  local most = is_count(args[1])
-  if not c or not most or most == 0 then
+  local margin, most = is_count(args[1]), is_count(args[2])
+  if not c or not margin or not most or most == 0 then
     return refused or redis.error_reply(BAD_ARGUMENTS)
   end
   if c.mode == 'final' then
     return redis.error_reply('MODE the generation is in mode final')
   end
+  local more = approach(c, margin)
   local ids = call('ZRANGE', c.expiry, '-inf', c.now, 'BYSCORE', 'LIMIT', 0, most)
   for _, id in ipairs(ids) do
     local packed = bookkeeping(c.session .. id)
     local ended = true
     if packed and packed ~= CORRUPT then
-      local _, state, _, _, _, expires, _, _, _, _, length, owners = unpack_head(HEAD, packed)
+      local _, state, _, created, _, expires, _, _, _, _, length, owners = unpack_head(HEAD, packed)
       ended = state ~= ACTIVE or expires <= c.now
       if ended then
-        leave_indexes(c, id, unpack_owners(packed, owners, length))
+        local user, agent = unpack_owners(packed, owners, length)
+        leave_indexes(c, id, user, agent, created)
       else
         call('ZADD', c.expiry, expires, id)
       end
     else
-      call('ZREM', c.created, id)
+      met_before(c, id)
     end
     if ended then
+      c.filed = c.filed - 1
       call('ZREM', c.expiry, id)
     end
   end
-  return {c.mode, c.now, #ids}
+  count_filed(c)
+  return {c.mode, c.now, more and most or #ids}
 end
 
 -- told. ARGV: ends that the agent manager has heard of. Answers how many were still in delivery.

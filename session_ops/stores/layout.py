@@ -30,8 +30,9 @@ _STATES: Final[dict[int, Literal["active", "moved", "deleted"]]] = {
     MARKER: "moved",
 }
 
-# format, state, version, created, updated, expires (ms), revision, bytes of data, number of attributes, own TTL (s, 0:
-# the default), length of the user; then the user and the agent. As HEAD in functions.lua; format and bytes are skipped.
+# how it is filed, state, version, created, updated, expires (ms), revision, bytes of data, number of attributes,
+# own TTL (s, 0: the default), length of the user; then the user and the agent. As HEAD in functions.lua; how it is
+# filed and the bytes are skipped.
 _HEAD = struct.Struct("<xBQQQQ8s4xHIH")
 _OWNERS = _HEAD.size
 _unpack_head = _HEAD.unpack_from

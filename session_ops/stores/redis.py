@@ -105,7 +105,7 @@ class RedisSessionRepository:
         self._revisions = Revisions()
         self._functions = Functions(connection, names, pin, opened=prefix is not None)
         self._lists = Lists(self._functions)
-        self._ends = Ends(self._functions, partitions)
+        self._ends = Ends(self._functions, partitions, header[0])
         self._sliding = Sliding(
             changes("touch", header), clock, ttl=ttl, max_lifetime=max_lifetime, partitions=partitions
         )
@@ -242,7 +242,9 @@ class RedisSessionRepository:
         return Statistics(active=active, created=created, expired=expired, deleted=deleted, moved=moved)
 
     async def clean(self, limit: int) -> list[Ended]:
-        """See `SessionRepository.clean`. One round trip (one per partition)."""
+        """See `SessionRepository.clean`. One round trip (one per partition); more where none has ended and more than a
+        thousand come near their end.
+        """
         check_page(limit)
         return await self._ends.clean(limit)
 
@@ -262,7 +264,9 @@ class RedisSessionRepository:
         mirrored. How many entries were looked at. One round trip (one per partition).
         """
         partitions = self._functions.partitions
-        answers = await asyncio.gather(*[self._functions.change(names, "sweep", limit) for names in partitions])
+        answers = await asyncio.gather(
+            *[self._functions.change(names, "sweep", self._header[0], limit) for names in partitions]
+        )
         with understood(change=True):
             return sum(answer[2] for answer in answers)
 

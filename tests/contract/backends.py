@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from session_ops.stores.contract import SessionRepository
 
 _EXPIRES = struct.Struct("<Q")
+_NEAR = 129
+"""The first byte of the bookkeeping of a session that is in the expiry index."""
 _EXPIRES_AT = 26
 """Where the bookkeeping has the expiry: behind format, state, version, created and updated."""
 
@@ -65,6 +67,7 @@ class RedisBackend:
             _EXPIRES.pack_into(head, at, before - int(seconds * 1000))
         (expires_at,) = _EXPIRES.unpack_from(head, _EXPIRES_AT)
         (created_at,) = _EXPIRES.unpack_from(head, _EXPIRES_AT - 16)
+        head[0] = _NEAR
         index = names.generation.replace(b"generation:", b"sessions:")
         await self._administrator.call("HSET", key, "", bytes(head), change=True)
         await self._administrator.call("ZADD", index + b":expiry", expires_at, session_id, change=True)

@@ -41,9 +41,10 @@ async def outcomes(
     repository = RedisSessionRepository(connection, prefix="1-acl", ttl=60)
     await seen("open", repository.open_generation())
     # An entry without its session, for a list to find and heal
-    await administrator.call("ZADD", "sessions:1-acl:{0}:created", 1, "gone", change=True)
+    await administrator.call("ZADD", "sessions:1-acl:{0}:created", 0, "0", change=True)
+    await administrator.call("ZADD", "sessions:1-acl:{0}:created:0", 1, "gone", change=True)
     await exercise(repository, seen)
-    stale = await administrator.call("ZRANGE", "sessions:1-acl:{0}:created", 0, -1)
+    stale = await administrator.call("ZRANGE", "sessions:1-acl:{0}:created:0", 0, -1)
     seen.noted.append(("healed", repr(stale)))
     await connection.close()
     if group_commit:
