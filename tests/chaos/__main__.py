@@ -12,18 +12,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
+from tests.chaos.agreement import agree
 from tests.chaos.faults import FAULTS, Fault, named
 from tests.chaos.flags import flipping
 from tests.chaos.fleet import Fleet, FleetError
-from tests.chaos.report import tell
-from tests.chaos.scenario import FINAL, Trial, applicable, endure
+from tests.chaos.report import Run, tell
+from tests.chaos.scenario import FINAL, applicable, endure
 from tests.ledger.ledger import Ledger
-from tests.ledger.report import Report
 from tests.linearizability import Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 RATE = 100.0
 """Requests per second: enough for every kind of collision, and the machine has the fleet to run as well."""
@@ -48,49 +53,63 @@ def main() -> int:
     print(f"seed {given.seed}", flush=True)
     given.faults = [named(name) for name in given.fault] if given.fault else FAULTS
     try:
-        return asyncio.run({"round": once_each, "soak": soak, "try": attempt}[given.verb](given))
+        return asyncio.run(ended_in_order({"round": once_each, "soak": soak, "try": attempt}[given.verb](given)))
+    except asyncio.CancelledError:
+        print("chaos: interrupted; what was injected is healed", file=sys.stderr)
+        return 1
     except FleetError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 1
 
 
+async def ended_in_order(work: Coroutine[None, None, int]) -> int:
+    """Let SIGTERM end the work as Ctrl-C does: with the fault on it healed. A shell's background job has no Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await work
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
 async def once_each(given: argparse.Namespace) -> int:
     """Every fault once. A fleet that does not recover from one ends the round: the next would prove nothing."""
     fleet, chance = Fleet(), random.Random(given.seed)  # noqa: S311  (which host, no secret)
-    trials: list[Trial] = []
-    reports: list[Report] = []
-    broken: list[str] = []
+    run = Run()
     for fault in given.faults:
         _, state = await fleet.healthy(30)
         if not applicable(fault, state.mode):
             print(f"{fault.name}: not in mode {FINAL}, in which nothing brings back what it destroys", flush=True)
             continue
-        await forget_bumps(fleet, fault, state.mode)
+        await forget_bumps(fleet, state.mode)
         ledger = Ledger(fleet.urls, fleet.token, rate=given.rate, seed=given.seed, rules=rules(state.mode))
         await ledger.start()
+        recovered = True
         try:
             await ledger.hold(2)
-            trials.append(await endure(fleet, ledger, fault, chance, hold=given.hold))
-            print(f"{fault.name}: {'; '.join(trials[-1].problems()) or 'ok'}", flush=True)
+            run.trials.append(await endure(fleet, ledger, fault, chance, hold=given.hold))
+            print(f"{fault.name}: {'; '.join(run.trials[-1].problems()) or 'ok'}", flush=True)
             await ledger.hold(2)
         except FleetError as error:
-            broken.append(str(error))
-        await ledger.stop()
-        reports.append(ledger.report())
-        if broken:
+            recovered = False
+            run.broken.append(str(error))
+        await settle(fleet, ledger, state.mode, run)
+        if not recovered:
             break
     fleet.close()
-    return tell("chaos", given.seed, reports, trials, broken)
+    return tell("chaos", given.seed, run)
 
 
 async def soak(given: argparse.Namespace) -> int:
     """Faults that the seed picks, one after the other, until the time is over."""
     fleet, chance = Fleet(), random.Random(given.seed)  # noqa: S311  (which fault, no secret)
     _, state = await fleet.healthy(30)
-    trials: list[Trial] = []
-    broken: list[str] = []
+    run = Run()
     bumps: deque[float] = deque(maxlen=BUMPS)
     possible = [fault for fault in given.faults if applicable(fault, state.mode)]
+    await forget_bumps(fleet, state.mode)
     ledger = Ledger(fleet.urls, fleet.token, rate=given.rate, seed=given.seed, rules=rules(state.mode))
     end = time.monotonic() + 60 * given.minutes
     await ledger.start()
@@ -103,16 +122,32 @@ async def soak(given: argparse.Namespace) -> int:
                     continue
                 fault = chance.choice(candidates)
                 hold = chance.uniform(2, given.hold)
-                trials.append(await endure(fleet, ledger, fault, chance, hold=hold))
+                run.trials.append(await endure(fleet, ledger, fault, chance, hold=hold))
                 bumps.extend([time.monotonic()] * (fault.bumps if state.mode != FINAL else 0))
-                print(f"{fault.name}, {hold:.0f} s: {'; '.join(trials[-1].problems()) or 'ok'}", flush=True)
+                print(f"{fault.name}, {hold:.0f} s: {'; '.join(run.trials[-1].problems()) or 'ok'}", flush=True)
                 await ledger.hold(chance.uniform(1, 5))
             print(f"flags flipped {flips.done} times, {flips.refused} times with the host away", flush=True)
     except FleetError as error:
-        broken.append(str(error))
-    await ledger.stop()
+        run.broken.append(str(error))
+    await settle(fleet, ledger, state.mode, run)
     fleet.close()
-    return tell("soak", given.seed, [ledger.report()], trials, broken)
+    return tell("soak", given.seed, run)
+
+
+async def settle(fleet: Fleet, ledger: Ledger, mode: str | None, run: Run) -> None:
+    """End a ledger; where there are two stores, see whether they agree behind it."""
+    await ledger.stop()
+    report = ledger.report()
+    run.reports.append(report)
+    if mode == FINAL:
+        return
+    try:
+        agreement = await agree(fleet)
+    except FleetError as error:
+        run.broken.append(f"I4 is not checked: {error}")
+    else:
+        run.agreements.append(agreement)
+        run.broken += agreement.problems(sum(report.whole["failed"].values()))
 
 
 async def attempt(given: argparse.Namespace) -> int:
@@ -121,6 +156,9 @@ async def attempt(given: argparse.Namespace) -> int:
     _, state = await fleet.healthy(30)
     status = 0
     for fault in given.faults:
+        if not applicable(fault, state.mode):
+            continue
+        await forget_bumps(fleet, state.mode)
         ledger = Ledger(fleet.urls, fleet.token, rate=20, seed=given.seed, rules=rules(state.mode))
         await ledger.start()
         began = time.monotonic()
@@ -149,9 +187,11 @@ def may_bump(bumps: deque[float], fault: Fault) -> bool:
     return recent + fault.bumps <= BUMPS
 
 
-async def forget_bumps(fleet: Fleet, fault: Fault, mode: str | None) -> None:
-    """In a round the faults come faster than the hosts bump by themselves: be the person that they wait for."""
-    if fault.bumps and mode != FINAL:
+async def forget_bumps(fleet: Fleet, mode: str | None) -> None:
+    """In a round the faults come faster than the hosts bump by themselves: be the person that they wait for. So also
+    before a soak, which counts only its own.
+    """
+    if mode != FINAL:
         statement = "UPDATE session_control SET bumped_at = '[]'"
         await fleet.run(fleet.hosts("legacy")[0], f'runuser -u postgres -- psql -q application -c "{statement}"')
 

@@ -16,6 +16,10 @@ FALLBACK_AFTER = 15.0
 """Seconds, as the settings SESSION_LEASE and SESSION_FALLBACK_AFTER have them by default."""
 
 
+CUT_OFF_AFTER = LEASE + 2
+"""Seconds until a host that reaches no Redis says that it is not ready: a lease, a beat to notice, a start."""
+
+
 class Where(enum.Enum):
     """Which hosts a fault is injected on."""
 
@@ -171,9 +175,9 @@ truncate -s $(( size > 131072 ? size - 65536 : size / 2 )) "$file"
         inject="systemctl kill --signal=STOP session-service",
         effect='grep "^State:.T" "/proc/$(systemctl show -P MainPID session-service)/status"',
         heal="systemctl kill --signal=CONT session-service",
-        # Requests to the host that stands hang until the caller gives up.
-        mirror=Expectation(one_session=None, ready="other"),
-        final=Expectation(one_session=None, ready="other"),
+        # Requests to the host that stands hang until the caller gives up, after 4 s: until then all of its callers may.
+        mirror=Expectation(silence=4.0, one_session=None, ready="other"),
+        final=Expectation(silence=4.0, one_session=None, ready="other"),
     ),
     Fault(
         name="service cut off from redis",
@@ -181,6 +185,7 @@ truncate -s $(( size > 131072 ? size - 65536 : size / 2 )) "$file"
         inject=cut("$REDIS"),
         effect=out_of_reach("$REDIS", 6379),
         heal=HEAL_CUT,
+        hold=CUT_OFF_AFTER,
         mirror=ONE_HOST,
         final=ONE_HOST,
     ),
@@ -203,6 +208,7 @@ systemctl restart session-service
 """,
         effect=f"grep '^REDIS_HOST=.*[.]250$' {ENVIRONMENT}",
         heal=f"mv {ENVIRONMENT}.chaos {ENVIRONMENT}\nsystemctl restart session-service",
+        hold=CUT_OFF_AFTER,
         mirror=ONE_HOST,
         final=ONE_HOST,
     ),

@@ -5,18 +5,32 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.bench.report import OUT, Figure, publish
 from tests.ledger.phases import ONE_SESSION, OVERALL
 
 if TYPE_CHECKING:
+    from tests.chaos.agreement import Agreement
     from tests.chaos.scenario import Trial
     from tests.ledger.report import Report
 
 
-def tell(target: str, seed: int, reports: list[Report], trials: list[Trial], broken: list[str]) -> int:
+@dataclass
+class Run:
+    """All that a round or a soak has seen."""
+
+    trials: list[Trial] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    agreements: list[Agreement] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """What did not hold of the fleet as a whole."""
+
+
+def tell(target: str, seed: int, run: Run) -> int:
     """Print everything, write `out/TARGET.json` and `out/TARGET-story.json`; returns the exit code: 1 for a failure."""
+    trials, reports = run.trials, run.reports
     problems = [f"{each.name}: {problem}" for each in trials for problem in each.problems()]
     may_lose = any(trial.expected.loses for trial in trials)
     # What loses acknowledged writes loses ends as well, and shows what was acknowledged to nobody.
@@ -25,16 +39,17 @@ def tell(target: str, seed: int, reports: list[Report], trials: list[Trial], bro
         for report in reports
         if report.unread or report.undecided or not report.checked or (report.found and not may_lose)
     ]
-    problems += broken
+    problems += run.broken
     OUT.mkdir(exist_ok=True)
     story = {
         "seed": seed,
         "trials": [trial.figures() for trial in trials],
         "ledgers": [report.figures() for report in reports],
+        "agreements": [asdict(agreement) for agreement in run.agreements],
         "problems": problems,
     }
     (OUT / f"{target}-story.json").write_text(json.dumps(story, indent=2) + "\n")
-    status = publish(target, _figures(reports, trials, may_lose=may_lose))
+    status = publish(target, _figures(run, may_lose=may_lose))
     for report in reports:
         for told in report.stories:
             print(f"\n{told}", file=sys.stderr)
@@ -43,25 +58,28 @@ def tell(target: str, seed: int, reports: list[Report], trials: list[Trial], bro
     return 1 if problems else status
 
 
-def _figures(reports: list[Report], trials: list[Trial], *, may_lose: bool) -> list[Figure]:
+def _figures(run: Run, *, may_lose: bool) -> list[Figure]:
     def count(name: str, value: float, goal: str | None = None, unit: str = "count") -> Figure:
         return Figure(name=name, unit=unit, runs=[value], goal=goal)
 
-    wholes = [report.whole for report in reports]
+    wholes = [report.whole for report in run.reports]
     never = "<= 0"
     figures = [
-        count("faults injected", len(trials)),
+        count("faults injected", len(run.trials)),
         count("requests", sum(whole["requests"] for whole in wholes)),
         count("acknowledged changes", sum(whole["acknowledged_writes"] for whole in wholes)),
         count("failed requests", sum(sum(whole["failed"].values()) for whole in wholes)),
-        count("sessions lost", sum(report.lost for report in reports), None if may_lose else never),
-        count("sessions resurrected", sum(report.resurrected for report in reports), None if may_lose else never),
-        count("sessions stale", sum(report.stale for report in reports), None if may_lose else never),
-        count("sessions unread or undecided", sum(each.unread + each.undecided for each in reports), never),
+        count("sessions lost", sum(report.lost for report in run.reports), None if may_lose else never),
+        count("sessions resurrected", sum(report.resurrected for report in run.reports), None if may_lose else never),
+        count("sessions stale", sum(report.stale for report in run.reports), None if may_lose else never),
+        count("sessions unread or undecided", sum(each.unread + each.undecided for each in run.reports), never),
+        count("sessions compared in both stores", sum(each.compared for each in run.agreements)),
+        count("sessions that a host which died had left", sum(each.unsettled for each in run.agreements)),
+        count("sessions on which the stores differ", sum(len(each.differ) for each in run.agreements), never),
         count("p99", max(whole["p99_ms"] or 0.0 for whole in wholes), unit="ms"),
     ]
     by_fault: dict[str, list[Trial]] = defaultdict(list)
-    for trial in trials:
+    for trial in run.trials:
         by_fault[trial.fault.name].append(trial)
     for name, same in by_fault.items():
         expected = same[0].expected

@@ -121,10 +121,6 @@ async def endure(fleet: Fleet, ledger: Ledger, fault: Fault, chance: random.Rand
     finally:
         trial.after = ledger.mark(f"fault healed: {fault.name}")
         await heal(fleet, fault, injected)
-    if trial.mode == FINAL and fault.final is None:
-        # Nothing brings the sessions back; an operator who accepts that opens the empty Redis again.
-        opened = f"session-ops generation open {before.prefix} --execute"
-        await fleet.run(fleet.hosts("session_service")[0], opened)
     trial.recovery, after = await fleet.healthy(fault.recovery)
     trial.moved = after.prefix != before.prefix
     return trial

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import signal
 import subprocess
 import time
 from collections import deque
@@ -10,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.chaos.__main__ import may_bump
+from tests.chaos.__main__ import ended_in_order, may_bump
 from tests.chaos.faults import FAULTS, Expectation, Fault, Where, named
 from tests.chaos.fleet import Fleet, FleetError, Ready
 from tests.chaos.scenario import Trial, endure
@@ -98,6 +101,23 @@ async def test_a_fault_is_healed_where_it_was_injected_when_the_run_breaks_off()
     fleet, ledger.holding = ToldFleet(), RuntimeError("broken down")
     with pytest.raises(RuntimeError, match="broken down"):
         await put(fleet, ledger)
+    assert fleet.told[2:] == [("app1", "heal"), ("app2", "heal")]
+
+
+async def test_sigterm_breaks_a_run_off_as_ctrl_c_does() -> None:
+    fleet, ledger = ToldFleet(), MarkedLedger()
+
+    async def work() -> int:
+        ledger.hold = terminated  # type: ignore[method-assign]
+        await put(fleet, ledger)
+        return 0
+
+    async def terminated(_seconds: float) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(5)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(ended_in_order(work()))
     assert fleet.told[2:] == [("app1", "heal"), ("app2", "heal")]
 
 
