@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import event, make_url
@@ -13,12 +14,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from session_ops.errors import OverloadedError, SettingsError, StoreUnavailableError
 from session_ops.stores.legacy_dialects import dialect_of
 from session_ops.stores.legacy_errors import DEMOTED, STORE, classify
+from session_ops.stores.legacy_postgresql import ABANDONED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from session_ops.stores.legacy_prepared import Statement
 
@@ -28,6 +30,10 @@ Result = TypeVar("Result")
 # than the whole, so that on a database that answers at all a call ends with an answer and not with a guess.
 _SHARE_OF_POOL = 0.3
 _SHARE_OF_STATEMENT = 0.6
+
+_SHARE_OF_LAST = 0.25
+"""Of a call's deadline: what must be left of it when its statements begin. One that has spent the rest on connecting
+would be given up in the middle, and the new connection with it; so the next call has it."""
 
 _CONNECTING = 2.0
 """Deadlines that a call may take which has no connection yet. Its caller has the answer after one, but who only ever
@@ -40,9 +46,11 @@ SCHEMA_DEADLINE = 600.0
 class _Call:
     """How far a call has come."""
 
-    __slots__ = ("connection", "over", "sent")
+    __slots__ = ("_until", "connection", "over", "sent")
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
+        """`until`: the last moment (`time.monotonic`) at which statements may begin."""
+        self._until = until
         self.sent = False
         self.connection: AsyncConnection | None = None
         self.over = False
@@ -50,7 +58,7 @@ class _Call:
 
     def begin(self, connection: AsyncConnection) -> None:
         """Say that statements are sent from now on, over `connection`. Raises where it is too late for that."""
-        if self.over:
+        if self.over or time.monotonic() > self._until:
             raise StoreUnavailableError(STORE, "timeout")
         self.connection, self.sent = connection, True
 
@@ -80,25 +88,36 @@ class Database:
             asyncio.Lock() if self.dialect.one_writer else contextlib.nullcontext()
         )
         arguments = self.dialect.engine_arguments(parsed, _SHARE_OF_STATEMENT * deadline)
-        self.engine = create_async_engine(
-            parsed.set(drivername=self.dialect.driver),
-            isolation_level="AUTOCOMMIT",
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=_SHARE_OF_POOL * deadline,
-            pool_reset_on_return=None,
-            hide_parameters=True,
-            **arguments,
-        )
-        self._listen()
 
-    def _listen(self) -> None:
-        pool, dialect = self.engine.sync_engine.pool, self.dialect
+        def engine(size: int) -> AsyncEngine:
+            return create_async_engine(
+                parsed.set(drivername=self.dialect.driver),
+                isolation_level="AUTOCOMMIT",
+                pool_size=size,
+                max_overflow=0,
+                pool_timeout=_SHARE_OF_POOL * deadline,
+                pool_reset_on_return=None,
+                hide_parameters=True,
+                **arguments,
+            )
+
+        self.engine, self._apart = engine(pool_size), engine(1)
+        for each in (self.engine, self._apart):
+            self._listen(each)
+
+    def _listen(self, engine: AsyncEngine) -> None:
+        pool, dialect = engine.sync_engine.pool, self.dialect
 
         @event.listens_for(pool, "connect")
         def connected(connection: Any, record: Any) -> None:
             record.info.clear()
             dialect.connected(connection)
+
+        @event.listens_for(engine.sync_engine, "handle_error")
+        def failed(context: Any) -> None:
+            # A line that we have ended ourselves says nothing of the others in the pool
+            if context.connection is not None and context.connection.info.get(ABANDONED):
+                context.invalidate_pool_on_disconnect = False
 
         @event.listens_for(pool, "checkout")
         def checked_out(connection: Any, record: Any, proxy: Any) -> None:
@@ -108,6 +127,12 @@ class Database:
     async def read(self, statement: Statement, **parameters: Any) -> Sequence[Row[Any]]:
         """Return the rows of a statement that changes nothing. Raises `StoreUnavailableError`. One round trip."""
         return await self._bounded(lambda call: self._once(call, statement, parameters, False), changing=False)
+
+    async def read_apart(self, statement: Statement, **parameters: Any) -> Sequence[Row[Any]]:
+        """As `read`, over a connection that nothing else uses: it never waits for one of the others."""
+        return await self._bounded(
+            lambda call: self._once(call, statement, parameters, False, self._apart), changing=False
+        )
 
     async def change(self, statement: Statement, **parameters: Any) -> Sequence[Row[Any]]:
         """Return the rows that a changing statement answers, all of them read.
@@ -156,10 +181,14 @@ class Database:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-        await self.engine.dispose()
+        for engine in (self.engine, self._apart):
+            await engine.dispose()
 
-    async def _once(self, call: _Call, statement: Statement, parameters: Any, changing: bool) -> Sequence[Row[Any]]:
-        async with self._writing if changing else contextlib.nullcontext(), self.engine.connect() as connection:
+    async def _once(
+        self, call: _Call, statement: Statement, parameters: Any, changing: bool, engine: AsyncEngine | None = None
+    ) -> Sequence[Row[Any]]:
+        engine = engine or self.engine
+        async with self._writing if changing else contextlib.nullcontext(), engine.connect() as connection:
             call.begin(connection)
             try:
                 return await Transaction(connection).change(statement, **parameters)
@@ -173,11 +202,12 @@ class Database:
     ) -> Result:
         if len(self._calls) >= self._queue_limit:
             raise OverloadedError(STORE, "queue full")
-        call = _Call()
+        deadline = deadline or self._deadline
+        call = _Call(time.monotonic() + (1 - _SHARE_OF_LAST) * deadline)
         task = asyncio.ensure_future(run(call))
         self._calls.add(task)
         task.add_done_callback(self._done)
-        await asyncio.wait((task,), timeout=deadline or self._deadline)
+        await asyncio.wait((task,), timeout=deadline)
         if not task.done():
             error = classify(TimeoutError(), changing=changing, sent=call.sent)
             if not call.sent:

@@ -8,7 +8,7 @@ import re
 import socket
 from decimal import Decimal
 from select import POLLIN, poll
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
     ARRAY,
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 # A number with a positive exponent, and whatever must not be taken for one: strings.
 _POWER = re.compile(r"\d[eE]\+?\d")
 _STRING_OR_POWER = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?[eE]\+?\d+')
+
+
+ABANDONED: Final = "abandoned"
+"""In a connection's `info`: its line was ended by `abandon`."""
 
 
 class PostgreSQL:

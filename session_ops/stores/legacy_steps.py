@@ -19,7 +19,7 @@ from session_ops.stores.looks import Looks
 from session_ops.stores.mirror import Mirror
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Protocol
 
     from session_ops.stores.control_schema import ControlSchema
@@ -107,8 +107,8 @@ class LegacySteps:
         return seen
 
     async def control(self) -> Control:
-        """The control row alone."""
-        rows, sent = await self._look(self._statements.control)
+        """The control row alone, past whatever the sessions' statements wait for: the lease hangs on it."""
+        rows, sent = await self._look(self._statements.control, read=self._database.read_apart)
         control = self._control(rows[0])
         self._observer.saw(control, rows[0][_CONTROL_COLUMNS], sent)
         return control
@@ -199,10 +199,12 @@ class LegacySteps:
         rows = await self._database.change(statement, id=row.session.id, seen=row.session.version, g=g, **written)
         return to_row(rows[0]) if rows else None
 
-    async def _look(self, statement: Any, **parameters: Any) -> tuple[Sequence[Any], float]:
+    async def _look(
+        self, statement: Any, *, read: Callable[..., Awaitable[Sequence[Any]]] | None = None, **parameters: Any
+    ) -> tuple[Sequence[Any], float]:
         sent = clock()
         try:
-            rows = await self._database.read(statement, **parameters)
+            rows = await (read or self._database.read)(statement, **parameters)
         except OverloadedError:
             raise  # of this process' making: it says nothing of the database
         except StoreUnavailableError as error:

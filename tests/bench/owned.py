@@ -138,7 +138,7 @@ def count_statements(host: Host) -> list[int]:
 
         return call
 
-    for name in ("read", "change", "change_together"):
+    for name in ("read", "read_apart", "change", "change_together"):
         setattr(database, name, counting(getattr(database, name)))
     return counted
 

@@ -31,7 +31,7 @@ def stops(step: Any) -> Any:
 async def main(address: str, url: str, lease: str, operation: str) -> None:
     """Run the operation on the session `s`."""
     host = Host(7, address, url, lease=float(lease), redis_deadline=2.0)
-    await host.store.steps.control()
+    await host.store.steps.get("s")
     redis: Any = host.store.generations.current
     if operation == "update":
         await redis.merge("s", {"k": "never mirrored"}, (), None)

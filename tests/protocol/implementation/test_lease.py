@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -128,6 +129,16 @@ async def test_a_link_that_is_slower_than_the_lease_is_given_up(fleet: Fleet) ->
     with pytest.raises(StoreUnavailableError, match="redis: no lease"):
         await read(host, session_id)
     assert len(asked) < ROUNDS
+
+
+async def test_a_host_whose_connections_are_all_taken_renews_its_lease(either: Fleet) -> None:
+    host = await either.looked(ON, lease=LEASE)
+    async with AsyncExitStack() as taken:
+        for _ in range(8):
+            await taken.enter_async_context(host.store.database.engine.connect())
+        await asyncio.sleep(LEASE)
+        await host.store.steps.control()
+        assert host.store.ownership.usable() is not None
 
 
 async def test_no_lease_is_granted_while_a_bump_is_closing(fleet: Fleet) -> None:
