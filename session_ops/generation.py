@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from session_ops.errors import SessionNotFoundError
+from session_ops.errors import SessionNotFoundError, StoreUnavailableError
 from session_ops.limits import encode_attributes, encode_names
 from session_ops.operations import Changed
 from session_ops.stores.answers import accepted, expected
-from session_ops.stores.found import Put
-from session_ops.stores.layout import Names, pack_control, partition_of, unpack_found, unpack_record
+from session_ops.stores.found import Missing, Put
+from session_ops.stores.layout import MARKER, Names, pack_control, partition_of, unpack_found, unpack_record
 from session_ops.stores.library import LIBRARY
 from session_ops.stores.redis import RedisSessionRepository, margin_of
 from session_ops.stores.replies import LOST, NO_LIBRARY, NOT_PRIMARY, understood
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
-    from session_ops.errors import StoreUnavailableError
     from session_ops.limits import Limits
     from session_ops.records import Control, Record, Row, Session
     from session_ops.stores.connection import Connection
-    from session_ops.stores.found import Missing
     from session_ops.stores.replies import Argument
+
+OUT_OF_MEMORY: Final = "out of memory"
+"""The reason of what Redis refuses at maxmemory."""
 
 UNUSABLE: Final = frozenset({LOST, NOT_PRIMARY, NO_LIBRARY})
 """What a server that is not the pinned one, or has lost its data, answers."""
@@ -87,6 +88,7 @@ class RedisGeneration:
         self._kills = changes("delete", header, read_back=False)
         self._puts = changes("put", header, read_back=False)
         self._marks = changes("mark", header, read_back=True)
+        self._marks_apart = changes("mark", header, read_back=False)
 
     def read(self, session_id: str) -> asyncio.Future[Session | Missing]:
         """GET: the session where its record is active, else what is there instead."""
@@ -155,8 +157,24 @@ class RedisGeneration:
         """MARK: the move back; None where the generation key is not `mirror`."""
         session = row.session
         arguments = (*_copied(session), session.user_id, session.agent_id or "")
-        answer = await self._add(self._marks, session.id, arguments, 0)
+        try:
+            answer = await self._add(self._marks, session.id, arguments, 0)
+        except StoreUnavailableError as error:
+            if error.reason != OUT_OF_MEMORY:
+                raise
+            return await self._mark_apart(session.id, arguments)
         return unpack_record(session.id, answer[2]) if type(answer[0]) is bytes else None
+
+    async def _mark_apart(self, session_id: str, arguments: tuple[Argument, ...]) -> Record | None:
+        """MARK at maxmemory, where Redis queues nothing for a transaction: the record is read behind it."""
+        head = (await self._add(self._marks_apart, session_id, arguments, 0))[0]
+        if type(head) is not bytes:
+            return None
+        if head[1] == MARKER:
+            return unpack_record(session_id, [b"", head])
+        # What was given back stays as it is, until the legacy store gives it away again
+        found = await self.read(session_id)
+        return found.record if isinstance(found, Missing) else None
 
     async def sweep(self, limit: int) -> int:
         """Take up to `limit` ended sessions out of the indexes of each partition; how many entries were looked at."""
