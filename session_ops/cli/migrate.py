@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from session_ops.cli import migration_views, mover
 from session_ops.cli.frame import UNFINISHED, USAGE, as_json, execute, fail, result, run, settings_or_exit
 from session_ops.cli.progress import StatusLine
 
@@ -27,7 +28,14 @@ def command() -> None:
     Examples:
       session-ops migrate prepare              what would be done to the application's table?
       session-ops migrate prepare --execute
+      session-ops migrate plan                 what is there, and what will it take?
+      session-ops migrate run --execute        every session to its home
+      session-ops migrate status
     """
+
+
+for _one in (*mover.COMMANDS, *migration_views.COMMANDS):
+    command.add_command(_one)
 
 
 @command.command()

@@ -8,6 +8,9 @@ session_stage    how far the migration is, and the flag that the operator wants;
 session_hosts    a row per serving process: what it has seen, and when it was last there
 session_lock     which operator is at work; one row, and its token rises with every take
 session_audit    what operators and hosts did: only appended to, each entry carries the hash of the one before
+session_runs     a row per run of the mover: what it was told, and what it has done
+session_slices   a row per part of the table that a mover has in work: who, until when, and what it has claimed
+session_quarantine  rows that cannot move as they are, and why
 """
 
 from __future__ import annotations
@@ -44,6 +47,10 @@ REDIS: Final = ("off", "on", "away")
 
 STAGES: Final = ("prepared", "plan", "canary", "bulk", "soak", "final")
 """How far the migration is, in order; NULL in the stage row: not prepared."""
+
+COUNTS: Final = ("scanned", "moved_in", "moved_back", "again", "expired", "quarantined")
+"""What a mover counts: rows looked at, sessions moved in either direction, puts that Redis had already, rows that had
+expired by Redis' clock, and rows that cannot move as they are."""
 
 FIRST_HASH: Final = "0" * 64
 """The `previous_hash` of the first entry of the audit."""
@@ -124,6 +131,51 @@ class ControlSchema:
             Column("hash", String(64), nullable=False),
         )
 
+        self.runs = Table(
+            "session_runs",
+            self.metadata,
+            Column("run_id", String(32), primary_key=True),
+            Column("token", BigInteger, nullable=False),
+            Column("state", Text, CheckConstraint("state IN ('running', 'stopped', 'done')"), nullable=False),
+            Column("reason", Text),
+            Column("target", Text, nullable=False),
+            Column("started_at", BigInteger, nullable=False),
+            Column("started_by", Text, nullable=False),
+            Column("ended_at", BigInteger),
+            Column("pass_number", Integer, nullable=False, server_default=text("1")),
+            Column("next", Text, nullable=False, server_default=""),
+            Column("pass_moved", BigInteger, nullable=False, server_default=text("0")),
+            Column("slices", Integer, nullable=False, server_default=text("0")),
+            Column("paused", Boolean, nullable=False, server_default=false()),
+            Column("rate", Integer),
+            Column("batch", Integer),
+            *_counts(),
+        )
+        self.slices = Table(
+            "session_slices",
+            self.metadata,
+            Column("run_id", String(32), primary_key=True),
+            Column("number", Integer, primary_key=True, autoincrement=False),
+            Column("token", BigInteger, nullable=False),
+            Column("holder", Text, nullable=False),
+            Column("until", BigInteger, nullable=False),
+            Column("after", Text, nullable=False),
+            Column("upto", Text, nullable=False),
+            Column("claimed", Text, nullable=False, server_default="[]"),
+            Column("reason", Text),
+            *_counts(),
+        )
+        self.quarantine = Table(
+            "session_quarantine",
+            self.metadata,
+            Column("id", Text, primary_key=True),
+            Column("reason", Text, nullable=False),
+            Column("sha256", String(64), nullable=False),
+            Column("size", BigInteger, nullable=False),
+            Column("at", BigInteger, nullable=False),
+            Column("run_id", String(32), nullable=False),
+        )
+
     @property
     def single(self) -> tuple[Table, ...]:
         """The tables of exactly one row."""
@@ -154,6 +206,10 @@ def _one_of(name: str, values: tuple[str, ...], default: str | None = None) -> C
     among = ", ".join(f"'{value}'" for value in values)
     check = CheckConstraint(f"{name} IN ({among})")
     return Column(name, Text, check, nullable=default is None, server_default=default)
+
+
+def _counts() -> tuple[Any, ...]:
+    return tuple(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in COUNTS)
 
 
 def _percent() -> Column[Any]:

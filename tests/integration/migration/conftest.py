@@ -9,12 +9,14 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.migration.application import Application
+from tests.integration.migration.moving import Migration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.postgresql import PostgreSQLServer
+    from tests.servers import RedisServer
 
 _numbers = itertools.count(1)
 
@@ -42,3 +44,11 @@ def application(request: pytest.FixtureRequest) -> Application:
     """An application on either, without a table."""
     made: Application = request.getfixturevalue(request.param)
     return made
+
+
+@pytest_asyncio.fixture
+async def migration(application: Application, redis_server: RedisServer) -> AsyncIterator[Migration]:
+    """A migration on either database that has not been opened."""
+    made = Migration(application, redis_server)
+    yield made
+    await made.close()
