@@ -124,6 +124,25 @@ async def test_whoever_takes_over_fences_the_mover_that_was_thought_dead(migrati
     assert await migration.disagreements() == []
 
 
+@pytest.mark.parametrize("further", [False, True])
+async def test_a_claim_of_a_mover_without_the_lock_or_its_slice_is_taken_back(
+    migration: Migration, further: bool
+) -> None:
+    await migration.open(rows=300)
+    await migration.want(100)
+
+    async def take_over() -> None:
+        other = migration.runs("bob@elsewhere:2")
+        run = await other.begin(join=False, take_over=True, rate=None, batch=None)
+        if further:
+            await other.take(run, 1)
+
+    first = await migration.mover(me="ann@elsewhere:1", before=doing("claim", take_over)).run(batch=50)
+
+    assert (first.state, first.moved_in) == ("stopped", 0)
+    assert await migration.owners() == {"legacy": 300}
+
+
 async def test_a_dead_holder_is_known_on_its_own_machine_and_by_time_on_others(
     migration: Migration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
