@@ -162,11 +162,11 @@ def begun(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
     )
 
 
-async def until_moving(migration: Migration) -> None:
-    """Wait until the process has claimed something of its own."""
+async def until_moving(migration: Migration, pid: int) -> None:
+    """Wait until the process itself has a slice in work, not only one that a dead mover has left."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        rows = await migration.sql("SELECT count(*) FROM session_slices WHERE claimed <> '[]'")
+        rows = await migration.sql(f"SELECT count(*) FROM session_slices WHERE holder LIKE '%%:{pid}'")
         if rows[0][0]:
             return
         await asyncio.sleep(0.02)
@@ -181,7 +181,7 @@ async def test_a_process_that_is_killed_anywhere_is_gone_on_with(migration: Migr
     for number in range(KILLS):
         await migration.want(100, on=number % 2 == 0)
         process = begun(environment, "--batch", "100", "--rate", "2000")
-        await until_moving(migration)
+        await until_moving(migration, process.pid)
         await asyncio.sleep(draw.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         killed += await asyncio.to_thread(process.wait) == -signal.SIGKILL
@@ -203,7 +203,7 @@ async def test_a_signal_ends_it_behind_the_batch_with_the_code_that_says_run_it_
     await migration.open(rows=2_000)
     await migration.want(100)
     process = begun(settings_of(migration.application, migration.server), "--batch", "50", "--rate", "1000")
-    await until_moving(migration)
+    await until_moving(migration, process.pid)
     process.send_signal(number)
     output, said = await asyncio.to_thread(process.communicate)
 
