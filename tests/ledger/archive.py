@@ -33,13 +33,17 @@ class Archive:
         """Each session with the answer it gave last: None where it had ended."""
         return iter(self._kept)
 
-    def keep(self, tracked: Tracked, last: Answer) -> None:
+    def keep(self, tracked: Tracked, last: Answer, *, dirty: bool) -> None:
         """Take a session that was checked, and forget how it came to be as `last` shows it.
 
         Nothing runs on it any more. What is left is a short history: its value, and the changes that may still come.
+        `dirty`: `last` may show a change of unknown outcome that is undone when Redis dies, so its history stays.
         """
         value = last.body if last.outcome is Outcome.DONE else None
-        begin_anew(tracked, value)
+        if dirty and tracked.unknown and value is not None:
+            tracked.requests = 0
+        else:
+            begin_anew(tracked, value)
         if len(self._kept) < self._limit:
             self._kept.append((tracked, value))
         else:

@@ -36,7 +36,7 @@ class ReadBack:
         """Check a session's whole history, and keep no more than what it is now."""
         last = await self._verified(tracked)
         if last is not None:
-            self._archive.keep(tracked, last)
+            self._archive.keep(tracked, last, dirty=self._judge.rules.dirty_reads)
         self._calls.forget(tracked, "read")
 
     async def audit(self, tracked: Tracked, value: dict[str, Any] | None) -> None:

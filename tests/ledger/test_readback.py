@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from tests.ledger.archive import Archive
@@ -109,6 +110,30 @@ async def test_a_change_of_unknown_outcome_may_show_after_the_history_was_droppe
     bench.store.merge(bench.store.sessions[tracked.id], {"late": 78})
     await bench.back.everything()
     assert bench.judge.found
+
+
+@pytest.mark.parametrize(("dirty", "found"), [(True, {}), (False, {"lost": 1})], ids=["dirty reads", "strict"])
+async def test_a_change_of_unknown_outcome_that_was_read_may_be_undone_where_reads_are_dirty(
+    bench: Bench, dirty: bool, found: dict[str, int]
+) -> None:
+    bench.judge.rules = Rules(dirty_reads=dirty)
+    tracked = await bench.retired()
+    bench.archive.drop(tracked)
+    session = bench.store.sessions[tracked.id]
+    settled = dict(session)
+    change = Call.update({"early": 77})
+    tracked.unknown.append(change)
+    tracked.history.begin(change, session_id=tracked.id).unknown("503")
+    bench.store.merge(session, {"early": 77})
+    await bench.back.retire(tracked)
+    bench.store.sessions[tracked.id] = settled
+
+    await bench.back.everything()
+    assert bench.judge.found == found
+
+    bench.store.merge(bench.store.sessions[tracked.id], {"early": 78})
+    await bench.back.everything()
+    assert sum(bench.judge.found.values()) > sum(found.values()), "what nobody wrote was taken for the change"
 
 
 async def test_the_archive_keeps_no_more_than_its_limit() -> None:
