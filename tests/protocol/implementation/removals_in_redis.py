@@ -121,17 +121,17 @@ IN_REDIS = (
     Removal(
         "markers and tombstones live as long as the session",
         _LUA,
-        "  call('PEXPIREAT', key, format('%d', expires + c.margin))\n  leave_indexes(c, id, user, agent)\n"
+        "  call('PEXPIREAT', key, format('%d', expires + c.margin))\n  leave_indexes(c, id, user, agent, created)\n"
         "  call('ZADD', c.expiry, c.now, id)",
-        "  call('PEXPIREAT', key, format('%d', c.now + c.margin))\n  leave_indexes(c, id, user, agent)\n"
+        "  call('PEXPIREAT', key, format('%d', c.now + c.margin))\n  leave_indexes(c, id, user, agent, created)\n"
         "  call('ZADD', c.expiry, c.now, id)",
         "test_redis_steps.py::test_a_tombstone_lives_as_long_as_the_session",
     ),
     Removal(
         "markers and tombstones live as long as the session",
         _LUA,
-        "  call('PEXPIREAT', key, expires + c.margin)\n  leave_indexes",
-        "  call('PEXPIREAT', key, c.now + c.margin)\n  leave_indexes",
+        "  call('PEXPIREAT', key, expires + c.margin)\n  unfile",
+        "  call('PEXPIREAT', key, c.now + c.margin)\n  unfile",
         "test_redis_steps.py::test_a_marker_lives_as_long_as_the_session[False]",
     ),
     Removal(
