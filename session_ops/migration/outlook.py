@@ -26,7 +26,7 @@ DEADLINE: Final = 600.0
 """Seconds for one statement: what only reads is not bound to the lease (docs/ownership.md, section 2)."""
 
 OVERHEAD: Final = 500
-"""Bytes that a session takes in Redis beside its attributes: key, bookkeeping, listpack and indexes. On Redis 7.0 it was
+"""Bytes that a session takes in Redis beside its attributes: key, bookkeeping, listpack, indexes. On Redis 7.0 it was
 434 without attributes, 450 with 82 bytes of them and 548 with 560 (20,000 sessions of 7,000 users, 3,000 agents)."""
 
 RATE: Final = 8_000
