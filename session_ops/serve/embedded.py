@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from session_ops.bump import bump
-from session_ops.errors import SettingsError, StoreUnavailableError
+from session_ops.errors import SessionOpsError, SettingsError, StoreUnavailableError
 from session_ops.logs import configure_logs
 from session_ops.migration.prepare import Preparation
 from session_ops.owned_access import OwnedStore, make_owned
@@ -145,10 +145,10 @@ async def _prepare(server: subprocess.Popen[bytes], settings: Settings, log: Pat
                 except StoreUnavailableError:  # not listening yet, or loading its data
                     await asyncio.sleep(0.02)
             await _begin(store, settings)
-    except (TimeoutError, StoreUnavailableError) as error:
-        if isinstance(error, StoreUnavailableError) and error.store == "legacy":
-            raise SettingsError(f"--embedded: {error}; {log.with_name(LEGACY)} is its legacy store") from None
-        raise SettingsError(f"--embedded: Redis did not start; {log} says why") from None
+    except (TimeoutError, SessionOpsError) as error:
+        if isinstance(error, TimeoutError) or (isinstance(error, StoreUnavailableError) and error.store == "redis"):
+            raise SettingsError(f"--embedded: Redis did not start; {log} says why") from None
+        raise SettingsError(f"--embedded: {error}; {log.with_name(LEGACY)} is its legacy store") from None
     finally:
         await store.close()
         await connection.close()

@@ -93,3 +93,16 @@ def test_a_redis_that_an_operator_has_switched_off_stays_off(tmp_path: Path) -> 
         assert client.get(f"/v1/sessions/{created['id']}").json()["revision"] == created["revision"]
         legacy = client.get("/readyz").json()["stores"]["legacy"]
         assert (legacy["generation"], legacy["redis"]) == (2, "off")
+
+
+def test_a_legacy_store_that_cannot_be_used_is_named_and_left_alone(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "legacy.db")) as legacy:
+        legacy.execute("CREATE TABLE sessions (id TEXT PRIMARY KEY, something TEXT)")
+        before = list(legacy.iterdump())
+
+        refused = Service(tmp_path).run(*EMBEDDED)
+
+        assert refused.returncode == 2
+        assert "legacy.db is its legacy store" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert list(legacy.iterdump()) == before

@@ -1,4 +1,4 @@
-"""What `make mutation` takes away is still there to be taken: it runs for an hour, and not in CI."""
+"""What `make mutation` takes away is still there to be taken: it takes minutes, and does not run in CI."""
 
 from __future__ import annotations
 
