@@ -26,6 +26,14 @@ BEYOND_LEASE: Final = 1.0
 _log = get_logger()
 
 
+def abandoned_after(lease: float) -> float:
+    """Seconds after which a bump that was begun counts as abandoned: twice what one waits.
+
+    Less than one bump's own wait, and two hosts would take it over from each other for ever.
+    """
+    return 2 * (lease + BEYOND_LEASE)
+
+
 class BumpRefusedError(Exception):
     """The bump is over before its end: another one, a cancel, or the mode final came first."""
 
@@ -61,7 +69,7 @@ async def bump(
 
     token = secrets.token_hex(16)
     await at("close")
-    if not await store.close(seen.generation, token, stale=2 * lease if automatic else None):
+    if not await store.close(seen.generation, token, stale=abandoned_after(lease) if automatic else None):
         raise BumpRefusedError("the generation is over, final, or another bump is under way")
     try:
         if not (lost and target is not None):
@@ -83,7 +91,7 @@ async def bump(
             automatic=automatic,
         )
     except (StoreUnavailableError, asyncio.CancelledError):
-        # Leases may be granted again; if even that fails, the closing is taken over after two leases
+        # Leases may be granted again; if even that fails, the closing is taken over as abandoned
         await _cancel(store, seen.generation, token)
         raise
     if not opened:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from session_ops.bump import BumpRefusedError, bump
+from session_ops.bump import BumpRefusedError, abandoned_after, bump
 from session_ops.errors import StoreUnavailableError
 from session_ops.generation import UNUSABLE
 from session_ops.logs import get_logger
@@ -92,8 +92,8 @@ class Healing:
             self._generation, self._pulse = row.generation, Pulse()
         if row.mode == "final" or row.redis == "off":
             return True
-        if row.closing is not None and (row.closing_at or 0) >= row.now - 2 * self._lease * 1000:
-            return True  # whoever began it is at work; what stands longer than two leases is taken over
+        if row.closing is not None and (row.closing_at or 0) >= row.now - abandoned_after(self._lease) * 1000:
+            return True  # whoever began it is at work
         verdict = await self._verdict(row)
         if verdict is None:
             return self._pulse.bad_since is None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from session_ops.bump import BumpRefusedError, bump
+from session_ops.bump import BumpRefusedError, abandoned_after, bump
 from session_ops.errors import StoreUnavailableError
 from session_ops.records import NewSession
 from tests.owned import Host, as_administrator, empty_tables, first_bump, load_functions, make_tables
@@ -178,7 +178,22 @@ async def test_a_bump_that_was_begun_and_abandoned_is_taken_over(
     assert await store.close(1, "the token of a host that died")
     await as_administrator(redis, "FLUSHALL")
     waited = await until(host, 2)
-    assert waited >= 2 * LEASE - 0.2
+    assert waited >= abandoned_after(LEASE) - 0.2
+
+
+async def test_a_bump_at_work_is_left_alone_however_short_the_lease(make_host: Callable[..., Host]) -> None:
+    host = make_host()
+    store = host.store.control_store
+    seen = await store.read()
+    looks = []
+
+    async def look(step: str) -> None:
+        if step == "open":
+            looks.append(await store.close(seen.generation, "another host's", stale=abandoned_after(0.1)))
+
+    await bump(store, seen, target=host.connection, address="", partitions=1, lease=0.1, automatic=True, step=look)
+    assert looks == [False]
+    assert (await store.read()).generation == 2
 
 
 async def test_a_cancelled_bump_opens_nothing(redis: RedisServer, make_host: Callable[..., Host]) -> None:
