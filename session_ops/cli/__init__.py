@@ -1,7 +1,7 @@
 """The command line. Each command is a thin skin on a library call; the result goes to stdout, logs to stderr.
 
-Exit codes: 0 ok, 2 usage or settings, 3 precondition, 4 somebody else is at it, 6 legacy store unreachable, 7 Redis
-unreachable, 8 interrupted, and the same command goes on.
+Exit codes: 0 ok, 2 usage or settings, 3 precondition, 4 somebody else is at it, 5 the stores do not agree, 6 legacy
+store unreachable, 7 Redis unreachable, 8 interrupted, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -63,6 +63,6 @@ def main() -> None:
       session-ops generation show --json       which generation of keys is in force?
       session-ops sessions list --user alice   what does alice have open?
 
-    Exit codes: 0 ok, 2 usage or settings, 3 precondition, 4 somebody else is at it, 6 legacy store unreachable, 7 Redis
-    unreachable, 8 interrupted, and the same command goes on.
+    Exit codes: 0 ok, 2 usage or settings, 3 precondition, 4 somebody else is at it, 5 the stores do not agree, 6 legacy
+    store unreachable, 7 Redis unreachable, 8 interrupted, and the same command goes on.
     """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from session_ops.stores.contract import Leading
     from session_ops.stores.redis import RedisSessionRepository
 
-USAGE, PRECONDITION, HELD, LEGACY_UNREACHABLE, REDIS_UNREACHABLE, UNFINISHED = 2, 3, 4, 6, 7, 8
+USAGE, PRECONDITION, HELD, MISMATCH, LEGACY_UNREACHABLE, REDIS_UNREACHABLE, UNFINISHED = 2, 3, 4, 5, 6, 7, 8
 
 Result = TypeVar("Result")
 

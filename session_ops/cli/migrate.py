@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from session_ops.cli import migration_views, mover
+from session_ops.cli import migration_views, mover, validate
 from session_ops.cli.frame import UNFINISHED, USAGE, as_json, execute, fail, result, run, settings_or_exit
 from session_ops.cli.progress import StatusLine
 
@@ -30,11 +30,12 @@ def command() -> None:
       session-ops migrate prepare --execute
       session-ops migrate plan                 what is there, and what will it take?
       session-ops migrate run --execute        every session to its home
+      session-ops migrate validate             do both stores say the same?
       session-ops migrate status
     """
 
 
-for _one in (*mover.COMMANDS, *migration_views.COMMANDS):
+for _one in (*mover.COMMANDS, validate.validate, *migration_views.COMMANDS):
     command.add_command(_one)
 
 

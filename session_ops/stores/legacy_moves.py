@@ -6,6 +6,7 @@ BACK     a page of rows that Redis owns and that have their home here
 CLAIMED  of rows that were claimed once, those that Redis still owns
 RETURN   APPLY of a marker: the row is the legacy store's again, and its data, which may be no JSON, is not touched
 ODD      rows that cannot move as they are, as far as the database can say so without reading them
+PAGE     rows by id, all or those of some buckets; AMONG, SAMPLE  those with these ids; some at random
 
 A slice is a range of ids, so that no statement looks at more rows than it can within its timeout, however few of them
 are to be moved. Within a slice CLAIM is repeated until it finds nothing: what it has claimed does not match any more,
@@ -19,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy
-from sqlalchemy import BigInteger, Integer, Text, bindparam
+from sqlalchemy import BigInteger, Float, Integer, Text, bindparam
 
 from session_ops.stores.legacy_prepared import Statement
 from session_ops.stores.legacy_statements import PARTS
@@ -89,10 +90,21 @@ SELECT count(*) AS all_rows, count(*) FILTER (WHERE NOT s.{deleted} AND s.{expir
 FROM {table} AS s
 """
 
-_PAGE: Final = """
+_LOOKED: Final = """
 SELECT {paged}, s.{owner} AS at, s.{generation} AS g, s.{deleted} AS over, s.{bucket} AS part, {large} AS large
-FROM {table} AS s WHERE s.{id} > :after ORDER BY s.{id} LIMIT :most
-"""
+FROM {table} AS s"""
+
+_PAGE: Final = f"{_LOOKED} WHERE s.{{id}} > :after ORDER BY s.{{id}} LIMIT :most"
+
+_PAGE_OF: Final = f"{_LOOKED} WHERE s.{{id}} > :after AND {{of_buckets}} ORDER BY s.{{id}} LIMIT :most"
+
+_AMONG: Final = f"{_LOOKED} WHERE {{among}}"
+
+_SAMPLE: Final = f"{_LOOKED} {{sampled}} ORDER BY random() LIMIT :most"
+
+_KNOWN: Final = "SELECT s.{id} AS id FROM {table} AS s WHERE {among}"
+
+_BUCKET: Final = "UPDATE {table} AS s SET {bucket} = :bucket WHERE s.{id} = :id RETURNING 1"
 
 
 class Moves:
@@ -110,6 +122,11 @@ class Moves:
         self.odd_ = texts.statement(_ODD)
         self.counts_ = texts.statement(_COUNTS)
         self.page_ = texts.statement(_PAGE)
+        self.page_of_ = texts.statement(_PAGE_OF)
+        self.among_ = texts.statement(_AMONG)
+        self.sample_ = texts.statement(_SAMPLE)
+        self.known_ = texts.statement(_KNOWN)
+        self.bucket_ = texts.statement(_BUCKET)
         self.rows_ = texts.statement("{rows}")
 
     async def rows(self) -> int:
@@ -126,11 +143,39 @@ class Moves:
         )
         return row
 
-    async def page(self, after: str, most: int) -> Sequence[Any]:
-        """Rows by id, to be looked at: `PARTS` (no data where it is too large), then owner (`at`), generation (`g`),
-        deleted (`over`), bucket (`part`) and `large`.
+    async def page(self, after: str, most: int, buckets: Sequence[int] | None = None) -> Sequence[Any]:
+        """PAGE: rows by id, to be looked at: `PARTS` (no data where it is too large), then owner (`at`), generation
+        (`g`), deleted (`over`), bucket (`part`) and `large`. `buckets` None: of all.
         """
-        return await self._database.read(self.page_, after=after, most=most, largest=LARGEST)
+        if buckets is None:
+            return await self._database.read(self.page_, after=after, most=most, largest=LARGEST)
+        wanted = self._dialect.texts([str(each) for each in buckets])
+        return await self._database.read(self.page_of_, after=after, most=most, largest=LARGEST, buckets=wanted)
+
+    async def among(self, ids: Sequence[str]) -> Sequence[Any]:
+        """AMONG: the rows with these ids, as `page` gives them."""
+        return await self._database.read(self.among_, ids=self._dialect.texts(ids), largest=LARGEST)
+
+    async def sample(self, most: int) -> Sequence[Any]:
+        """SAMPLE: rows at random, as `page` gives them; of a large table of PostgreSQL by blocks, so that not all of it
+        is read.
+        """
+        if self._dialect.name != "postgresql":
+            return await self._database.read(self.sample_, most=most, largest=LARGEST)
+        about = await self.rows()
+        share = min(100.0, 400.0 * most / about) if about else 100.0
+        rows = await self._database.read(self.sample_, most=most, largest=LARGEST, share=share)
+        if len(rows) < most and share < 100.0:
+            rows = await self._database.read(self.sample_, most=most, largest=LARGEST, share=100.0)
+        return rows
+
+    async def known(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids have a row."""
+        return {row[0] for row in await self._database.read(self.known_, ids=self._dialect.texts(ids))}
+
+    async def set_bucket(self, session_id: str, bucket: int) -> bool:
+        """Give a row the bucket of its id; whether there is one."""
+        return bool(await self._database.change(self.bucket_, id=session_id, bucket=bucket))
 
     async def slice(self, transaction: Transaction, after: str, most: int) -> tuple[str | None, int]:
         """SLICE: the last of the `most` ids behind `after`, None where there is none; and how many there are."""
@@ -195,6 +240,7 @@ class _Texts:
             # What is stored compressed is at least as large once it is read
             large = "coalesce(pg_column_size(s.{data}), 0) > :largest"
             canary, among = "s.{id} = ANY(:canaries)", "s.{id} = ANY(:ids)"
+            of_buckets, sampled = "s.{bucket} = ANY(CAST(:buckets AS SMALLINT[]))", "TABLESAMPLE SYSTEM (:share)"
             as_bytes = "convert_to(CAST(s.{data} AS TEXT), 'UTF8')"
         else:
             bad_id = (
@@ -204,6 +250,7 @@ class _Texts:
             large = "coalesce(length(CAST(s.{data} AS BLOB)), 0) > :largest"
             canary = "s.{id} IN (SELECT value FROM json_each(:canaries))"
             among = "s.{id} IN (SELECT value FROM json_each(:ids))"
+            of_buckets, sampled = "s.{bucket} IN (SELECT CAST(value AS INTEGER) FROM json_each(:buckets))", ""
             as_bytes = "CAST(s.{data} AS BLOB)"
         pieces = {
             "now": str(dialect.now().compile(dialect=driver)),
@@ -216,6 +263,8 @@ class _Texts:
             "known": f"NOT EXISTS (SELECT 1 FROM {quarantine} AS q WHERE q.id = s.{{id}})",
             "large": large,
             "among": among,
+            "of_buckets": of_buckets,
+            "sampled": sampled,
             "as_bytes": as_bytes,
             "selected": ", ".join(as_bytes if part == "data" else f"s.{{{part}}}" for part in PARTS),
             "paged": ", ".join(
@@ -241,8 +290,13 @@ class _Texts:
             **names,
         }
         texts = sqlalchemy.ARRAY(Text) if postgresql else Text
-        numbers = dict.fromkeys(("g", "percent", "most"), Integer) | dict.fromkeys(("largest", "version"), BigInteger)
-        self._types = numbers | dict.fromkeys(("canaries", "ids"), texts) | dict.fromkeys(("after", "upto", "id"), Text)
+        self._types: dict[str, Any] = {
+            **dict.fromkeys(("g", "percent", "most", "bucket"), Integer),
+            **dict.fromkeys(("largest", "version"), BigInteger),
+            **dict.fromkeys(("canaries", "ids", "buckets"), texts),
+            **dict.fromkeys(("after", "upto", "id"), Text),
+            "share": Float,
+        }
 
     def statement(self, template: str) -> Statement:
         sql = template.format(**self._pieces)

@@ -13,6 +13,7 @@ from session_ops.bump import bump
 from session_ops.migration.mover import Mover, Outcome
 from session_ops.migration.quarantine import Quarantine
 from session_ops.migration.runs import RunStore
+from session_ops.migration.validation import Validator
 from session_ops.owned_access import OwnedStore
 from session_ops.settings import Flag
 from session_ops.stores.layout import Names, unpack_record
@@ -93,6 +94,12 @@ class Migration:
         moves = Moves(store.database, store.schema, store.control_schema)
         me = me or f"ann@{socket.gethostname()}:{next(_pids)}"
         return Mover(store, RunStore(store, moves, me), moves, lease=LEASE, **settings)
+
+    def validator(self, store: OwnedStore | None = None, **settings: Any) -> Validator:
+        """A validation that looks again at once."""
+        store = store or self.store
+        moves = Moves(store.database, store.schema, store.control_schema)
+        return Validator(store, moves, **{"lease": LEASE, "pauses": (0.01, 0.05), **settings})
 
     def runs(self, me: str = "ann@elsewhere:1") -> RunStore:
         """The runs as another operator sees them."""
