@@ -78,6 +78,7 @@ class Settings:
     session_log_level: str
     session_lease: float
     session_fallback_after: float
+    session_operator: str
     legacy_database_url: str = dataclasses.field(repr=False)
     legacy_table: str
     legacy_columns: str

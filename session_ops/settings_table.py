@@ -144,6 +144,7 @@ SETTINGS: tuple[Setting, ...] = (
         1,
         3600,
     ),
+    Setting("SESSION_OPERATOR", "text", "", "who is named in the audit; empty: the login, through sudo too"),
     Setting("LEGACY_DATABASE_URL", "text", "", "SQLAlchemy URL of the legacy store; empty: there is none", secret=True),
     Setting(
         "LEGACY_TABLE", "text", "sessions", "the application's table of sessions, with its schema in front if need be"

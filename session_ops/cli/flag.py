@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import tempfile
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from session_ops.cli.frame import PRECONDITION, USAGE, as_json, execute, fail, result, settings_or_exit
+from session_ops.cli.frame import PRECONDITION, USAGE, as_json, execute, fail, note, result, settings_or_exit
 from session_ops.settings import Flag, read_flag
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def set_(*, on: bool | None, percent: int | None, reload_: bool, execute: bool, 
         return
     if wanted != before:
         _write(path, wanted, settings)
+        if settings.legacy_database_url:
+            asyncio.run(note(settings, "flag set", before=_said(before), now=_said(wanted)))
     if reload_:
         _reload()
     result(answer, lambda: f"{_said(wanted)} {'set' if wanted != before else 'was set already'}", as_json=as_json)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
+import socket
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -49,6 +51,12 @@ def settings_or_exit() -> Settings:
         return read_settings(os.environ)
     except SettingsError as error:
         fail(str(error), USAGE)
+
+
+def operator(settings: Settings) -> str:
+    """Who is at work, USER@HOST: SESSION_OPERATOR, or the login, which sudo has noted."""
+    name = settings.session_operator or os.environ.get("SUDO_USER") or getpass.getuser()
+    return f"{name}@{socket.gethostname()}"
 
 
 def result(value: Any, lines: Callable[[], str], *, as_json: bool) -> None:
@@ -98,6 +106,24 @@ async def redis_repository(settings: Settings, prefix: str | None = None) -> Asy
         yield make_repository(settings, connection, prefix)
     finally:
         await connection.close()
+
+
+async def note(settings: Settings, what: str, **detail: Any) -> None:
+    """Tell the audit of what has been done. Where it cannot be told the work stands, and stderr says so: what an
+    operator does in an outage must not fail for it.
+    """
+    from session_ops.migration.audit import Audit  # noqa: PLC0415 - not needed for --help
+    from session_ops.stores.control_schema import ControlSchema  # noqa: PLC0415
+    from session_ops.stores.legacy_database import Database  # noqa: PLC0415
+
+    database = Database(settings.legacy_database_url, pool_size=1)
+    schema = ControlSchema(settings.legacy_table.rpartition(".")[0])
+    try:
+        await Audit(database, schema, operator(settings)).add(what, **detail)
+    except StoreUnavailableError as error:
+        click.echo(f"session-ops: {what}: done, but not noted in the audit ({error})", err=True)
+    finally:
+        await database.close()
 
 
 def run(work: Coroutine[Any, Any, Result], settings: Settings) -> Result:

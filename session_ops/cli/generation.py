@@ -13,6 +13,7 @@ from session_ops.cli.frame import (
     as_json,
     execute,
     fail,
+    note,
     owned_store,
     redis_repository,
     result,
@@ -207,12 +208,16 @@ async def begin_generation(settings: Settings, *, to_redis: bool) -> tuple[int, 
             )
         except BumpRefusedError as error:
             fail(f"generation {seen.generation} stands: {error}; `session-ops generation show` says which", HELD)
+        await note(settings, "bump", generation=seen.generation + 1, prefix=prefix)
         return seen.generation + 1, prefix
 
 
 async def _cancel(settings: Settings, generation: int) -> bool:
     async with owned_store(settings) as store:
-        return await store.control_store.cancel(generation)
+        cancelled = await store.control_store.cancel(generation)
+        if cancelled:
+            await note(settings, "bump cancelled", generation=generation)
+        return cancelled
 
 
 def _lines(shown: dict[str, Any]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from typing import TYPE_CHECKING
 
 import click
 
-from session_ops.cli import migration_views, mover, validate
-from session_ops.cli.frame import UNFINISHED, USAGE, as_json, execute, fail, result, run, settings_or_exit
+from session_ops.cli import audit, migration_views, mover, validate
+from session_ops.cli.frame import UNFINISHED, USAGE, as_json, execute, fail, operator, result, run, settings_or_exit
 from session_ops.cli.progress import StatusLine
 
 if TYPE_CHECKING:
@@ -35,15 +33,16 @@ def command() -> None:
     """
 
 
-for _one in (*mover.COMMANDS, validate.validate, *migration_views.COMMANDS):
+for _one in (*mover.COMMANDS, validate.validate, *migration_views.COMMANDS, audit.audit):
     command.add_command(_one)
 
 
 @command.command()
 @execute
 @click.option("--undo", is_flag=True, help="Take back what prepare has made.")
+@click.option("--with-audit", is_flag=True, help="With --undo: the audit goes as well; it is kept otherwise.")
 @as_json
-def prepare(*, execute: bool, undo: bool, as_json: bool) -> None:
+def prepare(*, execute: bool, undo: bool, with_audit: bool, as_json: bool) -> None:
     """Make the application's table (LEGACY_TABLE, LEGACY_COLUMNS) ready for two stores, while it is in use.
 
     Prints the SQL in the order in which it runs, and runs none of it without --execute. Adds what the table lacks of a
@@ -51,8 +50,8 @@ def prepare(*, execute: bool, undo: bool, as_json: bool) -> None:
     session ownership. Until then the application's own code goes on. Repeatable; interrupted anywhere, it is gone on
     with by running it again.
 
-    --undo removes what prepare has made. It is refused while Redis is on or owns a session. Start the application's own
-    code when it has ended.
+    --undo removes what prepare has made, but for the audit. It is refused while Redis is on or owns a session. Start
+    the application's own code when it has ended.
 
     Exit codes: 3 the table cannot be prepared, and what to do about it; 4 another one is at it; 6 the database is out
     of reach; 8 interrupted, or a lock stayed out of reach: run it again.
@@ -63,12 +62,14 @@ def prepare(*, execute: bool, undo: bool, as_json: bool) -> None:
       session-ops migrate prepare --execute
       session-ops migrate prepare --undo --execute
     """
+    if with_audit and not undo:
+        raise click.UsageError("--with-audit goes with --undo")
     settings = settings_or_exit()
     if not settings.legacy_database_url:
         fail("LEGACY_DATABASE_URL: not set; it names the database of the application's sessions", USAGE)
     status = StatusLine()
     try:
-        done = run(_prepare(settings, status, execute=execute, undo=undo), settings)
+        done = run(_prepare(settings, status, execute=execute, undo=undo, with_audit=with_audit), settings)
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on", UNFINISHED)
     finally:
@@ -76,7 +77,7 @@ def prepare(*, execute: bool, undo: bool, as_json: bool) -> None:
     result(done, lambda: _lines(done, undo=undo), as_json=as_json)
 
 
-async def _prepare(settings: Settings, status: StatusLine, *, execute: bool, undo: bool) -> Prepared:
+async def _prepare(settings: Settings, status: StatusLine, *, execute: bool, undo: bool, with_audit: bool) -> Prepared:
     from session_ops.cli.generation import begin_generation  # noqa: PLC0415 - not needed for --help
     from session_ops.migration.prepare import Preparation  # noqa: PLC0415
     from session_ops.stores.legacy_database import Database  # noqa: PLC0415
@@ -90,12 +91,14 @@ async def _prepare(settings: Settings, status: StatusLine, *, execute: bool, und
             database,
             settings.legacy_table,
             settings.legacy_columns,
-            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            who=operator(settings),
             flag=settings.flag,
             bump=bump_first,
             progress=status,
         )
-        return await (preparation.undo(execute=execute) if undo else preparation.run(execute=execute))
+        if undo:
+            return await preparation.undo(execute=execute, with_audit=with_audit)
+        return await preparation.run(execute=execute)
     finally:
         await database.close()
 

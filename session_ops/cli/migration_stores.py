@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from typing import TYPE_CHECKING
 
-from session_ops.cli.frame import PRECONDITION, fail, settings_or_exit
+from session_ops.cli.frame import PRECONDITION, fail, operator, settings_or_exit
 
 if TYPE_CHECKING:
+    from session_ops.migration.audit import Audit
     from session_ops.migration.run_records import Target
     from session_ops.migration.runs import RunStore
     from session_ops.owned_access import OwnedStore
@@ -28,6 +27,7 @@ class Opened:
     """What the commands share: both stores, and the runs. The flag is that of the stage row, once it was read."""
 
     def __init__(self, settings: Settings) -> None:
+        from session_ops.migration.audit import Audit  # noqa: PLC0415
         from session_ops.migration.runs import RunStore  # noqa: PLC0415 - not needed for --help
         from session_ops.owned_access import make_owned  # noqa: PLC0415
         from session_ops.redis_access import connect  # noqa: PLC0415
@@ -38,8 +38,9 @@ class Opened:
         self._connection = connect(settings)
         self.store: OwnedStore = make_owned(settings, self._connection, lambda: self.flag)
         self.moves = Moves(self.store.database, self.store.schema, self.store.control_schema)
-        me = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
-        self.runs: RunStore = RunStore(self.store, self.moves, me)
+        who = operator(settings)
+        self.runs: RunStore = RunStore(self.store, self.moves, f"{who}:{os.getpid()}")
+        self.audit: Audit = Audit(self.store.database, self.store.control_schema, who)
 
     async def target(self) -> Target:
         """What the stage row wants, and from here on the flag of these stores."""

@@ -234,7 +234,7 @@ async def _retry(settings: Settings, session_id: str | None, *, execute: bool) -
     async with Opened(settings) as opened:
         kept = Quarantine(opened.store)
         if execute:
-            return await kept.retry(session_id)
+            return await kept.retry(session_id, opened.audit)
         if session_id is None:
             return sum((await kept.counts()).values())
         return sum(one.id == session_id for one in await kept.list(1_000_000))

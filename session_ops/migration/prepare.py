@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from session_ops.errors import PreconditionError
+from session_ops.migration.audit import Audit
 from session_ops.migration.fitness import MILLISECONDS, refusals
 from session_ops.migration.inspection import inspect
 from session_ops.migration.names import Names
@@ -65,7 +66,7 @@ class Preparation:
         patience: float = PATIENCE,
         before: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """`table` and `columns` as LEGACY_TABLE and LEGACY_COLUMNS give them; `who` is noted beside the stage.
+        """`table` and `columns` as LEGACY_TABLE and LEGACY_COLUMNS give them; `who` is for the stage and the audit.
 
         `flag` goes into the stage row of an empty table, which has nothing to migrate; where there are rows the flag
         is off until a migration raises it. `bump` opens the first generation of Redis; without one the caller does.
@@ -75,6 +76,7 @@ class Preparation:
         self._names = Names(table, read_columns(columns), database.engine.dialect)
         self._named = named_columns(columns)
         self._who = who
+        self._audit = Audit(database, self._names.control, who)
         self._flag = flag
         self._bump = bump
         self._progress = progress
@@ -95,8 +97,7 @@ class Preparation:
             steps = plan(facts, self._names, self._who, self._flag if empty else None)
             counted = await self._counted(work, facts) if steps else None
             if execute:
-                for step in steps:
-                    await self._do(work, step, counted.rows if counted else None)
+                await self._take(work, facts, steps, counted.rows if counted else None)
         bump = facts.generation == 0 and facts.redis == "off"
         if execute and bump and self._bump is not None:
             self._progress("bump")
@@ -104,19 +105,43 @@ class Preparation:
             return self._prepared(facts, steps, execute, counted, changed=True, empty=empty)
         return self._prepared(facts, steps, execute, counted, changed=bool(steps), bump=bump, empty=empty)
 
-    async def undo(self, *, execute: bool) -> Prepared:
-        """Take back what prepare has made; without `execute` only say how. What the application brought stays.
+    async def undo(self, *, execute: bool, with_audit: bool = False) -> Prepared:
+        """Take back what prepare has made; without `execute` only say how. What the application brought stays, and so
+        does the audit, unless `with_audit`.
 
         Raises as `run` does: `PreconditionError` while Redis is on, or owns a session.
         """
         async with self._at_work() as work:
             facts = await inspect(work, self._names)
             await undoable(work, facts, self._names)
-            steps = undoing(facts, self._names, has_rows=await self._has_rows(work, facts))
+            has_rows = await self._has_rows(work, facts)
+            steps = undoing(facts, self._names, has_rows=has_rows, with_audit=with_audit)
+            if execute and steps and self._has_audit(facts):
+                await self._audit.add("undo begun", table=self._names.table, with_audit=with_audit)
             if execute:
                 for step in steps:
                     await self._do(work, step, None, self._still(work) if step is steps[0] else None)
+            if execute and steps and self._has_audit(facts) and not with_audit:
+                await self._audit.add("undone", table=self._names.table, steps=[step.name for step in steps])
         return self._prepared(facts, steps, execute, None, changed=bool(steps))
+
+    async def _take(self, work: Work, facts: Facts, steps: list[Step], rows: int | None) -> None:
+        """Take the steps. The audit tells of the first as soon as there is one, and of all of them at the end."""
+        told = False
+        for step in steps:
+            if not told and self._has_audit(facts):
+                await self._audit.add("prepare begun", table=self._names.table)
+                told = True
+            await self._do(work, step, rows)
+            if not told and step.name == "beside":
+                await self._audit.add("prepare begun", table=self._names.table)
+                told = True
+        if steps:
+            await self._audit.add("prepared", table=self._names.table, steps=[step.name for step in steps])
+
+    def _has_audit(self, facts: Facts) -> bool:
+        control = self._names.control
+        return control.audit.name in facts.beside and control.audit_head.name in facts.single
 
     def _at_work(self) -> contextlib.AbstractAsyncContextManager[Work]:
         return at_work(self._database, patience=self._patience, progress=self._progress, before=self._before)

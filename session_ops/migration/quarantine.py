@@ -22,7 +22,9 @@ from session_ops.stores.legacy_prepared import Statement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from session_ops.migration.audit import Audit
     from session_ops.owned_access import OwnedStore
+    from session_ops.stores.legacy_database import Transaction
 
 _EXACT: Final = 2**53
 """Above it a number in Redis' Lua is not exact."""
@@ -182,11 +184,19 @@ class Quarantine:
         """How many rows for which reason."""
         return {row[0]: row[1] for row in await self._read(self._counts)}
 
-    async def retry(self, session_id: str | None) -> int:
+    async def retry(self, session_id: str | None, audit: Audit) -> int:
         """Let the next run try a row again; None: all of them. How many there were."""
-        if session_id is None:
-            return len(await self._database.change(self._retry_all))
-        return len(await self._database.change(self._retry, id=session_id))
+
+        async def work(transaction: Transaction) -> int:
+            if session_id is None:
+                rows = await transaction.change(self._retry_all)
+            else:
+                rows = await transaction.change(self._retry, id=session_id)
+            if rows:
+                await audit.append(transaction, "quarantine retry", id=session_id, rows=len(rows))
+            return len(rows)
+
+        return await self._database.change_together(work)
 
     async def _read(self, statement: Statement, **parameters: Any) -> Sequence[Any]:
         try:

@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy
 
 from session_ops.errors import HeldError, PreconditionError, StoreUnavailableError
+from session_ops.migration.audit import Audit
 from session_ops.migration.run_records import FencedError, Lock, Run, Slice, Target
 from session_ops.stores.control_schema import COUNTS
 from session_ops.stores.legacy_errors import NOT_PREPARED, STORE, as_unprepared
@@ -52,6 +53,7 @@ class RunStore:
         self._database = store.database
         self._moves = moves
         self._me = me
+        self._audit = Audit(store.database, store.control_schema, me)
         driver = store.database.engine.dialect
         schema = store.control_schema
         quote = driver.identifier_preparer.format_table
@@ -73,7 +75,7 @@ class RunStore:
         self._keep = sql(
             "UPDATE {lock} SET until = {now} + {hold} WHERE token = :token AND holder IS NOT NULL RETURNING token"
         )
-        self._release = sql("UPDATE {lock} SET holder = NULL, until = NULL WHERE token = :token")
+        self._release = sql("UPDATE {lock} SET holder = NULL, until = NULL WHERE token = :token RETURNING token")
         self._stage = sql("SELECT stage, use_redis, percent, canary_ids FROM {stage}")
         self._latest = sql(f"SELECT {_RUN} FROM {{runs}} ORDER BY started_at DESC, run_id LIMIT 1")
         self._run = sql(f"SELECT {_RUN} FROM {{runs}} WHERE run_id = :run {{locking}}")
@@ -95,7 +97,7 @@ class RunStore:
         )
         self._end = sql(
             "UPDATE {runs} SET state = :state, reason = :reason, ended_at = {now}"
-            " WHERE run_id = :run AND token = :token AND state = 'running'"
+            " WHERE run_id = :run AND token = :token AND state = 'running' RETURNING run_id"
         )
         self._abandoned = sql(
             f"SELECT {_SLICE} FROM {{slices}} WHERE run_id = :run AND (token <> :token OR until < {{now}}"
@@ -185,6 +187,10 @@ class RunStore:
             else:
                 await transaction.change(self._resume, run=run_id, token=token, rate=rate, batch=batch)
             [row] = await transaction.change(self._run, run=run_id)
+            taken = "lock taken over" if lock.holder is not None else "lock taken"
+            await self._audit.append(transaction, taken, run=run_id, earlier=lock.holder, token=token)
+            begun = "run continued" if resumed else "run begun"
+            await self._audit.append(transaction, begun, run=run_id, target=target.text, rate=rate, batch=batch)
             return self._as_run(row)
 
         try:
@@ -270,14 +276,31 @@ class RunStore:
         """The run is done or stopped, and the lock free."""
 
         async def work(transaction: Transaction) -> None:
-            await transaction.change(self._end, run=run.run_id, token=run.token, state=state, reason=reason)
-            await transaction.change(self._release, token=run.token)
+            # The lock's row first, as `begin` takes them
+            released = await transaction.change(self._release, token=run.token)
+            ended = await transaction.change(self._end, run=run.run_id, token=run.token, state=state, reason=reason)
+            if ended:
+                [row] = await transaction.change(self._run, run=run.run_id)
+                counts = {name: row._asdict()[name] for name in COUNTS}
+                await self._audit.append(transaction, f"run {state}", run=run.run_id, reason=reason, **counts)
+            if released:
+                await self._audit.append(transaction, "lock released", run=run.run_id, token=run.token)
 
         await self._database.change_together(work)
 
     async def set(self, run: Run, *, paused: bool, rate: int | None, batch: int | None) -> bool:
         """Tell the movers of a run something else; whether it is in progress."""
-        return bool(await self._database.change(self._set, run=run.run_id, paused=paused, rate=rate, batch=batch))
+
+        async def work(transaction: Transaction) -> bool:
+            if not await transaction.change(self._set, run=run.run_id, paused=paused, rate=rate, batch=batch):
+                return False
+            if paused != run.paused:
+                await self._audit.append(transaction, "run paused" if paused else "run resumed", run=run.run_id)
+            if (rate, batch) != (run.rate, run.batch):
+                await self._audit.append(transaction, "run set", run=run.run_id, rate=rate or 0, batch=batch or 0)
+            return True
+
+        return await self._database.change_together(work)
 
     def _held(self, run: Run, part: Slice) -> dict[str, Any]:
         return {"run": run.run_id, "number": part.number, "token": run.token, "me": self._me}

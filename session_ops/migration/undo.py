@@ -1,7 +1,8 @@
 """What `migrate prepare --undo` does: what prepare has noted is removed, in the opposite order.
 
-The application's own columns and rows stay. What ended while ours were there does not come back: a release that does
-not know the column `deleted` would take an ended session's row for a live one, so those rows go before the column does.
+The application's own columns and rows stay, and the audit, which tells of this too. What ended while ours were there
+does not come back: a release that does not know the column `deleted` would take an ended session's row for a live one,
+so those rows go before the column does.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ async def undoable(work: Work, facts: Facts, names: Names) -> None:
         raise PreconditionError(*reasons)
 
 
-def undoing(facts: Facts, names: Names, *, has_rows: bool) -> list[Step]:
-    """The steps that are left; none where nothing of ours is there."""
+def undoing(facts: Facts, names: Names, *, has_rows: bool, with_audit: bool) -> list[Step]:
+    """The steps that are left; none where nothing of ours is there. `with_audit`: the audit goes as well."""
     kept = facts.exists and not facts.has_made("made", names.table)
     steps = _opened(facts, names, kept=kept)
     if kept:
@@ -52,7 +53,9 @@ def undoing(facts: Facts, names: Names, *, has_rows: bool) -> list[Step]:
         steps += _indexes(facts, names)
         if columns:
             steps.append(_columns(names, columns))
-    return steps + _beside(facts, names, with_table=facts.exists and not kept and not has_rows)
+    with_table = facts.exists and not kept and not has_rows
+    kept_tables = () if with_audit else (names.control.audit.name, names.control.audit_head.name)
+    return steps + _beside(facts, names, with_table=with_table, kept=kept_tables)
 
 
 def _is_ours(facts: Facts, names: Names, part: str) -> bool:
@@ -126,12 +129,14 @@ def _columns(names: Names, parts: list[str]) -> Step:
     )
 
 
-def _beside(facts: Facts, names: Names, *, with_table: bool) -> list[Step]:
+def _beside(facts: Facts, names: Names, *, with_table: bool, kept: tuple[str, ...]) -> list[Step]:
     control = {table.name for table in names.control.metadata.sorted_tables}
     ours = [
         table.name
         for table in names.beside
-        if table.name in facts.beside and (table.name in control or facts.has_made("beside", table.name))
+        if table.name in facts.beside
+        and table.name not in kept
+        and (table.name in control or facts.has_made("beside", table.name))
     ]
     if with_table:
         ours.append(names.table)
@@ -140,7 +145,8 @@ def _beside(facts: Facts, names: Names, *, with_table: bool) -> list[Step]:
     if not ours:
         return []
     sql = tuple(f"DROP TABLE {names.quoted(name)}" for name in ours)
-    return [Step(name="beside", why="nothing of ours is left", sql=sql)]
+    why = "nothing of ours is left but the audit" if kept else "nothing of ours is left"
+    return [Step(name="beside", why=why, sql=sql)]
 
 
 def _forgotten(names: Names, kind: str, what: list[str]) -> str:

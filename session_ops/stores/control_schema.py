@@ -7,7 +7,8 @@ session_control  the generation in force and everything a host needs to use it (
 session_stage    how far the migration is, and the flag that the operator wants; one row
 session_hosts    a row per serving process: what it has seen, and when it was last there
 session_lock     which operator is at work; one row, and its token rises with every take
-session_audit    what operators and hosts did: only appended to, each entry carries the hash of the one before
+session_audit    what operators did: only appended to, each line carries the hash of the one before
+session_audit_head  the number and the hash of the last line; one row, and whoever appends holds it
 session_runs     a row per run of the mover: what it was told, and what it has done
 session_slices   a row per part of the table that a mover has in work: who, until when, and what it has claimed
 session_quarantine  rows that cannot move as they are, and why
@@ -118,7 +119,7 @@ class ControlSchema:
             Column("purpose", Text),
             Column("until", BigInteger),
         )
-        # Two that append at once would both carry the hash of the same entry: unique, so one of them has to look again.
+        # Two that append at once would both carry the hash of the same line: unique, if the head's lock should fail.
         self.audit = Table(
             "session_audit",
             self.metadata,
@@ -129,6 +130,13 @@ class ControlSchema:
             Column("detail", Text, nullable=False, server_default="{}"),
             Column("previous_hash", String(64), nullable=False, unique=True),
             Column("hash", String(64), nullable=False),
+        )
+        self.audit_head = Table(
+            "session_audit_head",
+            self.metadata,
+            *_only_row(),
+            Column("seq", BigInteger, nullable=False, server_default=text("0")),
+            Column("hash", String(64), nullable=False, server_default=FIRST_HASH),
         )
 
         self.runs = Table(
@@ -179,7 +187,7 @@ class ControlSchema:
     @property
     def single(self) -> tuple[Table, ...]:
         """The tables of exactly one row."""
-        return self.control, self.stage, self.lock
+        return self.control, self.stage, self.lock, self.audit_head
 
     def create(self, connection: Connection) -> None:
         """Make whatever of the tables and their single rows is missing. Repeatable, also on several hosts at once."""

@@ -69,8 +69,8 @@ class Application:
     async def prepare(self, **settings: Any) -> Prepared:
         return await self.preparation(**settings).run(execute=True)
 
-    async def undo(self, **settings: Any) -> Prepared:
-        return await self.preparation(**settings).undo(execute=True)
+    async def undo(self, *, with_audit: bool = True, **settings: Any) -> Prepared:
+        return await self.preparation(**settings).undo(execute=True, with_audit=with_audit)
 
     def repository(self, **settings: Any) -> LegacySessionRepository:
         return LegacySessionRepository(self.database, table=self.table, columns=read_columns(COLUMNS), **settings)

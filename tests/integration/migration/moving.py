@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from session_ops.bump import bump
+from session_ops.migration.audit import Audit
 from session_ops.migration.mover import Mover, Outcome
 from session_ops.migration.quarantine import Quarantine
 from session_ops.migration.runs import RunStore
@@ -114,6 +115,11 @@ class Migration:
     def quarantine(self) -> Quarantine:
         """The rows that are put aside."""
         return Quarantine(self.store)
+
+    @property
+    def audit(self) -> Audit:
+        """The audit, as ann writes it."""
+        return Audit(self.store.database, self.store.control_schema, "ann@elsewhere")
 
     async def owners(self) -> dict[str, int]:
         """How many live rows each store owns."""

@@ -108,9 +108,9 @@ async def test_a_row_that_was_put_right_moves_once_it_is_tried_again(migration: 
     await migration.sql(f"UPDATE visits SET attributes = '{GOOD}', version = version + 1 WHERE sid = 'b1'")
     assert not (await migration.move()).changed
 
-    assert await migration.quarantine.retry("b1") == 1
+    assert await migration.quarantine.retry("b1", migration.audit) == 1
     first = await migration.move()
-    assert await migration.quarantine.retry(None) == 1
+    assert await migration.quarantine.retry(None, migration.audit) == 1
     second = await migration.move()
 
     assert (first.moved_in, first.quarantined) == (1, 0)

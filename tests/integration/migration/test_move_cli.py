@@ -152,6 +152,29 @@ def test_the_quarantine_is_listed_and_let_go(operator: Operator) -> None:
     assert operator.json("quarantine", "list")["rows"] == []
 
 
+def test_the_audit_is_shown_and_a_broken_one_has_its_code(operator: Operator) -> None:
+    operator.environment["SESSION_OPERATOR"] = "carol"
+    operator("run", "--execute")
+    operator("quarantine", "retry", "s1", "--execute")
+    shown = operator.json("audit", "--last", "2")
+    text = operator("audit").stdout
+    anchor = "{seq}:{hash}".format(**shown["head"])
+
+    assert [line["what"] for line in shown["shown"]] == ["run done", "lock released"]
+    assert all(line["who"].startswith("carol@") and line["run"] for line in shown["shown"])
+    assert "the chain holds" in text
+    assert f"-- head {anchor}" in text
+    assert operator("audit", "--anchor", anchor).exit_code == 0
+    assert operator("audit", "--anchor", "1").exit_code == 2
+    assert operator("audit", "--anchor", f"1:{anchor[-64:]}").exit_code == 5
+
+    operator.sql("UPDATE session_audit SET who = 'bob@there' WHERE seq = 3")
+    broken = operator("audit", "--json")
+
+    assert (broken.exit_code, msgspec.json.decode(broken.stdout)["broken"]) == (5, 3)
+    assert "the audit is broken at line 3: it was changed after it was written" in broken.stderr
+
+
 def begun(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "session_ops.cli", "migrate", "run", "--execute", *arguments],

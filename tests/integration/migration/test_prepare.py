@@ -150,7 +150,7 @@ async def test_undo_leaves_what_was_there_before(application: Application) -> No
     before = await application.shape(), await application.sql("SELECT * FROM visits ORDER BY sid")
     await application.prepare()
 
-    planned = await application.preparation().undo(execute=False)
+    planned = await application.preparation().undo(execute=False, with_audit=True)
     undone = await application.undo()
 
     assert planned.steps == undone.steps
@@ -242,7 +242,7 @@ async def test_the_repositorys_own_table_lacks_only_the_guard(application: Appli
 
     assert [step.name for step in done.steps] == ["record", "beside", "guard"]
     assert not (await application.preparation("").run(execute=True)).changed
-    await application.preparation("").undo(execute=True)
+    await application.preparation("").undo(execute=True, with_audit=True)
     assert await application.shape() == before
 
 
