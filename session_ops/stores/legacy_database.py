@@ -17,7 +17,7 @@ from session_ops.stores.legacy_errors import DEMOTED, STORE, classify
 from session_ops.stores.legacy_postgresql import ABANDONED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -63,6 +63,34 @@ class _Call:
         self.connection, self.sent = connection, True
 
 
+class _Lines:
+    """A bounded pool of connections that serves its callers in turn.
+
+    SQLAlchemy's own pool wakes whoever waits and lets whoever comes meanwhile take the connection: with 50 callers on 8
+    connections one in fifty waited until its time was up.
+    """
+
+    def __init__(self, engine: AsyncEngine, size: int, patience: float) -> None:
+        """`patience`: seconds that a caller waits at most for one of `size` connections."""
+        self.engine = engine
+        self._patience = patience
+        self._free = asyncio.Semaphore(size)
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[AsyncConnection]:
+        """Hold a connection. Raises `OverloadedError` where none came free in time."""
+        try:
+            async with asyncio.timeout(self._patience if self._free.locked() else None):
+                await self._free.acquire()
+        except TimeoutError:
+            raise OverloadedError(STORE, "busy") from None
+        try:
+            async with self.engine.connect() as connection:
+                yield connection
+        finally:
+            self._free.release()
+
+
 class Database:
     """Runs statements. Connects lazily and by itself; a connection that breaks is replaced by the next call.
 
@@ -101,9 +129,11 @@ class Database:
                 **arguments,
             )
 
-        self.engine, self._apart = engine(pool_size), engine(1)
-        for each in (self.engine, self._apart):
-            self._listen(each)
+        patience = _SHARE_OF_POOL * deadline
+        self._lines, self._apart = (_Lines(engine(size), size, patience) for size in (pool_size, 1))
+        self.engine = self._lines.engine
+        for each in (self._lines, self._apart):
+            self._listen(each.engine)
 
     def _listen(self, engine: AsyncEngine) -> None:
         pool, dialect = engine.sync_engine.pool, self.dialect
@@ -145,7 +175,7 @@ class Database:
         """Run `work` in one transaction, for bookkeeping that spans two tables. Raises as `change`."""
 
         async def run(call: _Call) -> Result:
-            async with self._writing, self.engine.connect() as connection:
+            async with self._writing, self._lines.one() as connection:
                 call.begin(connection)
                 try:
                     await connection.exec_driver_sql(self.dialect.begin)
@@ -162,7 +192,7 @@ class Database:
         """Run `make` on SQLAlchemy's synchronous connection, in one transaction and with time enough."""
 
         async def run(call: _Call) -> None:
-            async with self._writing, self.engine.connect() as connection:
+            async with self._writing, self._lines.one() as connection:
                 call.begin(connection)
                 try:
                     await connection.exec_driver_sql(self.dialect.begin)
@@ -181,14 +211,14 @@ class Database:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-        for engine in (self.engine, self._apart):
-            await engine.dispose()
+        for lines in (self._lines, self._apart):
+            await lines.engine.dispose()
 
     async def _once(
-        self, call: _Call, statement: Statement, parameters: Any, changing: bool, engine: AsyncEngine | None = None
+        self, call: _Call, statement: Statement, parameters: Any, changing: bool, lines: _Lines | None = None
     ) -> Sequence[Row[Any]]:
-        engine = engine or self.engine
-        async with self._writing if changing else contextlib.nullcontext(), engine.connect() as connection:
+        lines = lines or self._lines
+        async with self._writing if changing else contextlib.nullcontext(), lines.one() as connection:
             call.begin(connection)
             try:
                 return await Transaction(connection).change(statement, **parameters)

@@ -275,6 +275,28 @@ async def test_more_calls_than_connections_wait_and_too_many_are_refused(server:
     await database.close()
 
 
+async def test_connections_are_given_to_callers_in_turn(server: PostgreSQLServer) -> None:
+    database = Database(server.url, deadline=DEADLINE, pool_size=4)
+    repository = LegacySessionRepository(database)
+    await repository.create_schema()
+    callers = 20
+    served = [0] * callers
+    overtaken = []
+
+    async def caller(number: int) -> None:
+        for _ in range(50):
+            before = list(served)
+            await repository.get("none")
+            served[number] += 1
+            others = [now - then for now, then in zip(served, before, strict=True)]
+            overtaken.append(max(others[:number] + others[number + 1 :]))
+
+    await asyncio.gather(*map(caller, range(callers)))
+    # Who had asked before is served before, and one that was served just then may be told a moment later
+    assert max(overtaken) <= 2, "somebody was served again and again while another one waited"
+    await database.close()
+
+
 async def test_a_caller_that_gives_up_leaves_the_connections_in_order(
     server: PostgreSQLServer, repository: LegacySessionRepository, database: Database
 ) -> None:
