@@ -69,7 +69,7 @@ _LATE: Final = 3
 """Answers of Redis in one operation that may arrive when the lease has run out, before Redis counts as too slow to be
 asked: a host that stood still gets one, and a link slower than the lease must not keep a caller for all the rounds."""
 
-_MOVES_AT_ONCE: Final = 2
+_MOVES_AT_ONCE: Final = 1
 """Moves that one process begins at the same time. Whoever finds no room works where the session is, which is always
 allowed: else the moves of all sessions, for which a flip of the flag asks at once, would keep everybody waiting."""
 
@@ -130,8 +130,8 @@ class Ownership:
         """The live session, or None. One round trip where Redis owns it and is its home."""
         if not is_id(session_id):
             return None
-        redis = self.usable() if self.home(session_id) == "redis" else None
-        if redis is None:
+        redis, leased = self._redis(), self._control.leased
+        if redis is None or not leased(redis.generation) or self.home(session_id) != "redis":
             return await self._run(_Look(session_id))
         try:
             found = await redis.read(session_id)
@@ -140,7 +140,7 @@ class Ownership:
         except StoreUnavailableError as error:
             self._failed(error, redis.generation)
             return await self._run(_Look(session_id), dead=redis.generation, trouble=error)
-        if type(found) is Session and self._control.leased(redis.generation):
+        if type(found) is Session and leased(redis.generation):
             return found
         return await self._run(_Look(session_id))
 

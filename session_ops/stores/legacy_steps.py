@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -45,9 +46,8 @@ _FIRST_OWNED: Final = len(PARTS)
 _decode_ids = msgspec.json.Decoder(list[str]).decode
 
 
-def clock() -> float:
-    """Seconds of a clock that runs on while the machine is suspended: leases are measured by it."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Seconds of a clock that runs on while the machine is suspended: leases are measured by it."""
 
 
 class Look(NamedTuple):

@@ -132,7 +132,7 @@ BETWEEN = (
     Removal(
         "lease: an answer arrives within it",
         _OWNERSHIP,
-        "if type(found) is Session and self._control.leased(redis.generation):",
+        "if type(found) is Session and leased(redis.generation):",
         "if type(found) is Session:",
         "test_lease.py::test_an_answer_that_arrives_after_the_lease_does_not_count",
     ),
