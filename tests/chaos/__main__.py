@@ -48,6 +48,7 @@ def main() -> int:
         each.add_argument("--fault", action="append", choices=[fault.name for fault in FAULTS], metavar="NAME")
         each.add_argument("--rate", type=float, default=RATE)
         each.add_argument("--hold", type=float, default=5.0, help="seconds; of a soak the longest")
+        each.add_argument("--slack", type=float, default=1.0, help="limits of silence times this, on a busy machine")
         each.add_argument("--minutes", type=float, default=5.0, help="of a soak")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
@@ -89,7 +90,7 @@ async def once_each(given: argparse.Namespace) -> int:
         recovered = True
         try:
             await ledger.hold(2)
-            run.trials.append(await endure(fleet, ledger, fault, chance, hold=given.hold))
+            run.trials.append(await endure(fleet, ledger, fault, chance, hold=given.hold, slack=given.slack))
             print(f"{fault.name}: {'; '.join(run.trials[-1].problems()) or 'ok'}", flush=True)
             await ledger.hold(2)
         except FleetError as error:
@@ -122,7 +123,7 @@ async def soak(given: argparse.Namespace) -> int:
                     continue
                 fault = chance.choice(candidates)
                 hold = chance.uniform(2, given.hold)
-                run.trials.append(await endure(fleet, ledger, fault, chance, hold=hold))
+                run.trials.append(await endure(fleet, ledger, fault, chance, hold=hold, slack=given.slack))
                 bumps.extend([time.monotonic()] * (fault.bumps if state.mode != FINAL else 0))
                 print(f"{fault.name}, {hold:.0f} s: {'; '.join(run.trials[-1].problems()) or 'ok'}", flush=True)
                 await ledger.hold(chance.uniform(1, 5))

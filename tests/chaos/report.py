@@ -82,8 +82,8 @@ def _figures(run: Run, *, may_lose: bool) -> list[Figure]:
     for trial in run.trials:
         by_fault[trial.fault.name].append(trial)
     for name, same in by_fault.items():
-        expected = same[0].expected
-        for label, limit in ((OVERALL, expected.silence), (ONE_SESSION, expected.one_session)):
+        for label in (OVERALL, ONE_SESSION):
+            limit = same[0].limit(label)
             # A limit holds for every occurrence: the figure is the longest, its trials stand in the story.
             longest = max(trial.silence(label) for trial in same)
             figures.append(

@@ -134,9 +134,9 @@ async def test_a_fault_that_takes_no_effect_is_a_problem(monkeypatch: pytest.Mon
     assert trial.problems()[:2] == [f"the fault took no effect on {host}" for host in ("app1", "app2")]
 
 
-def trial(expected: Expectation, *, moved: bool = False) -> Trial:
+def trial(expected: Expectation, *, moved: bool = False, slack: float = 1.0) -> Trial:
     fault = Fault(name="a", where=Where.ONE_SERVICE, inject="", effect="", mirror=expected, final=None)
-    made = Trial(fault, "mirror", ["app1"], moved=moved)
+    made = Trial(fault, "mirror", ["app1"], slack, moved=moved)
     made.states = {"app1": ready(is_ready=False), "app2": ready()}
     phases = Phases("before", 0.0)
     made.during = phases.mark("fault", 1.0)
@@ -152,6 +152,13 @@ def trial(expected: Expectation, *, moved: bool = False) -> Trial:
 def test_what_is_as_expected_is_no_problem() -> None:
     assert trial(Expectation(silence=6, one_session=6, ready="other")).problems() == []
     assert trial(Expectation(silence=None, one_session=None, ready="any")).problems() == []
+
+
+def test_a_busy_machine_may_be_silent_for_longer_and_nothing_else() -> None:
+    expected = Expectation(silence=3, one_session=3, ready="other")
+    assert trial(expected, slack=2.0).problems() == []
+    assert len(trial(expected, slack=1.5).problems()) == 2
+    assert trial(Expectation(silence=3, one_session=3, fails=False), slack=2.0).problems() == ["1 requests failed"]
 
 
 @pytest.mark.parametrize(
