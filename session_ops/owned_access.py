@@ -9,7 +9,7 @@ from session_ops.errors import StoreUnavailableError
 from session_ops.generation import Generations, RedisGeneration
 from session_ops.limits import Limits
 from session_ops.owned import OwnedSessionRepository
-from session_ops.ownership import Ownership
+from session_ops.ownership import MOVES_PER_SECOND, Ownership
 from session_ops.records import StoreState
 from session_ops.stores.control_schema import ControlSchema
 from session_ops.stores.control_store import ControlStore
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 class OwnedStore:
     """Both stores of one process, and who owns what in them. Times in seconds; nothing is sent before its first use.
 
-    `flag` answers the flag in force, `moved` is told the direction of each move that was begun here, `on_failure` of
-    each answer of Redis that says: not the pinned server, or its data is lost.
+    `flag` answers the flag in force, `moved` is told the direction of each move that was begun here (no more than
+    `moves_per_second` for callers), `on_failure` of each answer of Redis that says: not the pinned server, or its data
+    is lost.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class OwnedStore:
         limits: Limits | None = None,
         moved: Callable[[Home], None] = lambda _: None,
         on_failure: Callable[[], None] = lambda: None,
+        moves_per_second: float = MOVES_PER_SECOND,
     ) -> None:
         self.connection = connection
         self.database = database
@@ -87,7 +89,13 @@ class OwnedStore:
             margin=margin_of(cleanup_interval),
         )
         self.ownership = Ownership(
-            self.steps, self.control, self.generations.steps, flag, moved=moved, failed=self.generations.failed
+            self.steps,
+            self.control,
+            self.generations.steps,
+            flag,
+            moved=moved,
+            failed=self.generations.failed,
+            moves_per_second=moves_per_second,
         )
         self.repository = OwnedSessionRepository(
             self.ownership,

@@ -11,6 +11,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from session_ops.allowance import Allowance
 from session_ops.errors import (
     OutcomeUnknownError,
     OverloadedError,
@@ -69,9 +70,10 @@ _LATE: Final = 3
 """Answers of Redis in one operation that may arrive when the lease has run out, before Redis counts as too slow to be
 asked: a host that stood still gets one, and a link slower than the lease must not keep a caller for all the rounds."""
 
-_MOVES_AT_ONCE: Final = 1
-"""Moves that one process begins at the same time. Whoever finds no room works where the session is, which is always
-allowed: else the moves of all sessions, for which a flip of the flag asks at once, would keep everybody waiting."""
+MOVES_PER_SECOND: Final = 5.0
+"""Moves that one process begins on behalf of a caller. Beyond that an operation works where its session is, which is
+always allowed. A flip of the flag asks for the moves of all sessions, and each is two commits that its caller waits
+for: few enough have to that it is not seen in the p99. Whoever wants them all moved runs the mover."""
 
 _random = random.SystemRandom()
 
@@ -80,7 +82,8 @@ class Ownership:
     """Runs operations on sessions that either store may own.
 
     `redis` answers the steps of the generation in force, None where the control row names no server. `flag` answers the
-    flag in force on this host. `moved` is told the direction of each move that was begun here.
+    flag in force on this host. `moved` is told the direction of each move that was begun here, of which there are no
+    more than `moves_per_second`.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Ownership:
         *,
         moved: Callable[[Home], None] = lambda _: None,
         failed: Callable[[StoreUnavailableError, int], None] = lambda _error, _generation: None,
+        moves_per_second: float = MOVES_PER_SECOND,
     ) -> None:
         self._legacy = legacy
         self._control = control
@@ -100,7 +104,7 @@ class Ownership:
         self._moved = moved
         self._failed = failed
         self._turns = Turns()
-        self._moving = 0
+        self._moves = Allowance(moves_per_second)
 
     def home(self, session_id: str) -> Home:
         """The store that the flag wants a session in."""
@@ -293,13 +297,9 @@ class Ownership:
         if row.ended:
             return True
         redis = self._at(control, s)
-        if s.where == "redis" and not s.moved and redis is not None and self._moving < _MOVES_AT_ONCE:
+        if s.where == "redis" and not s.moved and redis is not None and self._moves.take():
             s.moved = True
-            self._moving += 1
-            try:
-                await self._give_away(s, redis, row)
-            finally:
-                self._moving -= 1
+            await self._give_away(s, redis, row)
             return False
         s.answer = await s.operation.in_legacy(self._legacy, row, control.generation)
         return s.answer is not None
@@ -312,15 +312,11 @@ class Ownership:
             self._need_redis(s)
             return False
         if asked is None:
-            if s.moved or s.where == "redis" or self._moving >= _MOVES_AT_ONCE:
+            if s.moved or s.where == "redis" or not self._moves.take():
                 s.where, s.moved = "redis", True  # work where the session is
             else:
                 s.moved = True
-                self._moving += 1
-                try:
-                    await self._give_back(s, redis, row)
-                finally:
-                    self._moving -= 1
+                await self._give_back(s, redis, row)
             return False
         if asked.generation == row.generation:
             if record is not None and record.session.version > row.session.version:

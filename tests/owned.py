@@ -34,7 +34,7 @@ class Host:
     """One host: `repository` is what its service would serve from. `flag` may be set at any time.
 
     `address` is the Redis of its own settings. `member` runs only between `join` and `leave`: without it the host
-    renews its lease by its requests alone, and heals nothing.
+    renews its lease by its requests alone, and heals nothing. It moves every session that it meets, unless told not to.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Host:
         return_after: float = 60.0,
         redis_deadline: float = 1.0,
         legacy_deadline: float | None = None,
+        moves_per_second: float = 1_000,
         step: Callable[[str], Awaitable[None]] | None = None,
         **settings: Any,
     ) -> None:
@@ -63,6 +64,7 @@ class Host:
             lease=lease,
             moved=self.moves.append,
             on_failure=self._failed,
+            moves_per_second=moves_per_second,
             **settings,
         )
         self.healing = Healing(

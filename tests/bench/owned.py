@@ -23,6 +23,7 @@ import uvloop
 from sqlalchemy import bindparam, update
 
 from session_ops.errors import StoreUnavailableError
+from session_ops.ownership import MOVES_PER_SECOND
 from session_ops.records import NewSession
 from session_ops.stores.legacy_prepared import Statement
 from session_ops.stores.redis import RedisSessionRepository
@@ -72,8 +73,17 @@ class Fleet:
         self.redis = redis
         self.address = f"127.0.0.1:{redis.port}"
         self.hosts = [
-            Host(number, self.address, database.url, lease=LEASE, fallback_after=FALLBACK_AFTER) for number in (1, 2)
+            Host(
+                number,
+                self.address,
+                database.url,
+                lease=LEASE,
+                fallback_after=FALLBACK_AFTER,
+                moves_per_second=MOVES_PER_SECOND,
+            )
+            for number in (1, 2)
         ]
+        self._mover = Host(3, self.address, database.url, lease=LEASE)
         self.ids: list[str] = []
 
     async def start(self) -> None:
@@ -93,11 +103,12 @@ class Fleet:
         async with self.hosts[0].store.database.engine.connect() as connection:
             await connection.exec_driver_sql("UPDATE session_control SET bumped_at = '[]'")
         for start in range(0, SESSIONS, CALLERS):
-            await asyncio.gather(*map(self.hosts[0].repository.get, self.ids[start : start + CALLERS]))
+            await self._mover.store.steps.control()
+            await asyncio.gather(*map(self._mover.repository.get, self.ids[start : start + CALLERS]))
 
     async def close(self) -> None:
         """Close the hosts."""
-        for host in self.hosts:
+        for host in [*self.hosts, self._mover]:
             await host.close()
 
 

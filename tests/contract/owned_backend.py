@@ -92,7 +92,8 @@ class OwnedBackend:
 
     def repository(self, **settings: Any) -> SessionRepository:
         """A host of its own."""
-        store = OwnedStore(self._connect(), Database(self._url, deadline=10), Flipping(), lease=LEASE, **settings)
+        settings = {"lease": LEASE, "moves_per_second": 1_000, **settings}
+        store = OwnedStore(self._connect(), Database(self._url, deadline=10), Flipping(), **settings)
         self._stores.append(store)
         return cast("SessionRepository", Unmoved(store.repository, self._seen))
 

@@ -35,10 +35,10 @@ class Fleet:
         self._hosts: list[Host] = []
         self.by_hand = self.host()
 
-    def host(self, flag: Flag = ON, *, lease: float = LONG, address: str | None = None) -> Host:
+    def host(self, flag: Flag = ON, *, lease: float = LONG, address: str | None = None, **settings: Any) -> Host:
         """Another host."""
         at = address or self.address
-        host = Host(len(self._hosts), at, self._url, lease=lease, redis_deadline=2, legacy_deadline=5)
+        host = Host(len(self._hosts), at, self._url, lease=lease, redis_deadline=2, legacy_deadline=5, **settings)
         host.flag = flag
         self._hosts.append(host)
         return host

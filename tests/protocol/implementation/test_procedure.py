@@ -116,6 +116,17 @@ async def test_an_operation_moves_a_session_back_once(fleet: Fleet) -> None:
     assert here.moves == ["legacy"]
 
 
+async def test_a_flip_does_not_keep_callers_waiting_for_the_moves_of_all_sessions(fleet: Fleet) -> None:
+    ids = [await fleet.born(ON) for _ in range(20)]
+    host = await fleet.looked(OFF, moves_per_second=5)
+    for session_id in ids:
+        changed = await host.repository.update(session_id, changes={"step": 2})
+        assert changed.data == {"step": 2}, "whoever may not move it works where it is"
+    assert 5 <= len(host.moves) < 20
+    owners = [(await fleet.row(session_id)).owner for session_id in ids]
+    assert owners.count("legacy") == len(host.moves)
+
+
 async def test_of_an_expired_row_that_redis_owns_redis_decides(fleet: Fleet) -> None:
     session_id = await fleet.born(ON)
     await fleet.expire(session_id)
