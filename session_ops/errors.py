@@ -84,5 +84,9 @@ class HeldError(SessionOpsError):
     """Somebody else is at the same work. Nothing was changed."""
 
 
+class StageConflictError(SessionOpsError):
+    """The migration is at another stage than this step goes on from. Nothing was changed."""
+
+
 class UnfinishedError(SessionOpsError):
     """Work in steps was stopped between two of them: what is done stays done, and the same command goes on with it."""

@@ -18,6 +18,7 @@ from session_ops.errors import (
     PreconditionError,
     SessionOpsError,
     SettingsError,
+    StageConflictError,
     StoreNotEmptyError,
     StoreUnavailableError,
     UnfinishedError,
@@ -141,7 +142,7 @@ def run(work: Coroutine[Any, Any, Result], settings: Settings) -> Result:
         for reason in error.reasons[:-1]:
             click.echo(f"session-ops: {reason}", err=True)
         fail(error.reasons[-1], PRECONDITION)
-    except HeldError as error:
+    except (HeldError, StageConflictError) as error:
         fail(str(error), HELD)
     except UnfinishedError as error:
         fail(str(error), UNFINISHED)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from session_ops.migration.audit import Audit
     from session_ops.migration.run_records import Target
     from session_ops.migration.runs import RunStore
+    from session_ops.migration.stages import Stages
     from session_ops.owned_access import OwnedStore
     from session_ops.settings import Flag, Settings
 
@@ -29,6 +30,7 @@ class Opened:
     def __init__(self, settings: Settings) -> None:
         from session_ops.migration.audit import Audit  # noqa: PLC0415
         from session_ops.migration.runs import RunStore  # noqa: PLC0415 - not needed for --help
+        from session_ops.migration.stages import Stages  # noqa: PLC0415
         from session_ops.owned_access import make_owned  # noqa: PLC0415
         from session_ops.redis_access import connect  # noqa: PLC0415
         from session_ops.settings import Flag  # noqa: PLC0415
@@ -41,6 +43,7 @@ class Opened:
         who = operator(settings)
         self.runs: RunStore = RunStore(self.store, self.moves, f"{who}:{os.getpid()}")
         self.audit: Audit = Audit(self.store.database, self.store.control_schema, who)
+        self.stages: Stages = Stages(self.store.database, self.store.control_schema, who)
 
     async def target(self) -> Target:
         """What the stage row wants, and from here on the flag of these stores."""

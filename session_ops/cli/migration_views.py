@@ -10,6 +10,7 @@ import msgspec
 from session_ops.cli.frame import as_json, execute, result, run
 from session_ops.cli.migration_stores import Opened, with_legacy
 from session_ops.cli.progress import StatusLine
+from session_ops.cli.stage import steps_of
 
 if TYPE_CHECKING:
     from session_ops.migration.outlook import Plan
@@ -151,12 +152,17 @@ async def _status(settings: Settings) -> dict[str, Any]:
     async with Opened(settings) as opened:
         from session_ops.migration.quarantine import Quarantine  # noqa: PLC0415 - not needed for --help
 
-        target = await opened.target()
+        stage = await opened.stages.read()
+        target = stage.target
         lock = await opened.runs.lock()
         latest = await opened.runs.latest()
         control = await opened.store.control_store.read()
         held = lock.holder is not None and (lock.until or 0) > lock.now
         return {
+            "stage": stage.stage,
+            "step": steps_of(stage)[0] if stage.steps else None,
+            "changed_at": stage.changed_at,
+            "changed_by": stage.changed_by,
             "target": target.text,
             "use_redis": target.use_redis,
             "percent": target.percent,
@@ -195,7 +201,8 @@ async def _described(runs: RunStore, latest: Run, now: int) -> dict[str, Any]:
 
 def _status_lines(shown: dict[str, Any]) -> str:
     lines = [
-        f"stage        {shown['target']}",
+        f"stage        {shown['stage']}{_step(shown['step'])}",
+        f"home         {shown['target']}",
         f"redis        {shown['redis']}, generation {shown['generation']}, mode {shown['mode']}",
         f"at work      {shown['holder'] or 'nobody'}" + (f" ({shown['purpose']})" if shown["purpose"] else ""),
     ]
@@ -217,6 +224,14 @@ def _status_lines(shown: dict[str, Any]) -> str:
         ]
     lines += [f"quarantine   {count:,} {reason}" for reason, count in shown["quarantine"].items()]
     return "\n".join(lines)
+
+
+def _step(step: dict[str, Any] | None) -> str:
+    if step is None:
+        return ""
+    return f"; step {step['step']} {step['state']}, begun by {step['began_by']}" + (
+        f": {step['reason']}" if step["reason"] else ""
+    )
 
 
 async def _quarantined(settings: Settings, limit: int, after: str | None) -> dict[str, Any]:

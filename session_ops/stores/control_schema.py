@@ -9,6 +9,7 @@ session_hosts    a row per serving process: what it has seen, and when it was la
 session_lock     which operator is at work; one row, and its token rises with every take
 session_audit    what operators did: only appended to, each line carries the hash of the one before
 session_audit_head  the number and the hash of the last line; one row, and whoever appends holds it
+session_steps    a row per step of the migration that was begun: how far it came, who took it, and what it measured
 session_runs     a row per run of the mover: what it was told, and what it has done
 session_slices   a row per part of the table that a mover has in work: who, until when, and what it has claimed
 session_quarantine  rows that cannot move as they are, and why
@@ -138,7 +139,19 @@ class ControlSchema:
             Column("seq", BigInteger, nullable=False, server_default=text("0")),
             Column("hash", String(64), nullable=False, server_default=FIRST_HASH),
         )
-
+        self.steps = Table(
+            "session_steps",
+            self.metadata,
+            Column("number", Integer, primary_key=True, autoincrement=False),
+            Column("step", Text, nullable=False),
+            Column("state", Text, CheckConstraint("state IN ('begun', 'reached', 'stopped')"), nullable=False),
+            Column("reason", Text),
+            Column("began_at", BigInteger, nullable=False),
+            Column("began_by", Text, nullable=False),
+            Column("ended_at", BigInteger),
+            Column("run_id", String(32)),
+            Column("facts", Text, nullable=False, server_default="{}"),
+        )
         self.runs = Table(
             "session_runs",
             self.metadata,
