@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "sessions": ("sessions", "Look at sessions, and end them."),
     "cleanup": ("cleanup", "Remove ended sessions now and tell the agent manager."),
     "migrate": ("migrate", "Move an application's sessions into Redis, and back."),
+    "rollback": ("rollback", "Every session back to the legacy store, also where Redis is lost."),
 }
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -133,6 +133,12 @@ class RunStore:
         [row] = await self._read(self._lock)
         return Lock(**row._asdict())
 
+    async def at_work(self) -> Lock | None:
+        """The lock, where somebody who lives has it."""
+        lock = await self.lock()
+        held = lock.holder is not None and (lock.until or 0) > lock.now and not is_dead(lock.holder)
+        return lock if held else None
+
     async def target(self) -> Target:
         """What the stage row wants. Raises `PreconditionError` where there is no stage."""
         [row] = await self._read(self._stage)
@@ -165,7 +171,7 @@ class RunStore:
             lock = Lock(**row._asdict())
             rows = await transaction.change(self._latest)
             last = self._as_run(rows[0]) if rows else None
-            held = lock.holder is not None and (lock.until or 0) > lock.now and not _is_dead(lock.holder)
+            held = lock.holder is not None and (lock.until or 0) > lock.now and not is_dead(lock.holder)
             if join:
                 if not held or last is None or last.state != "running" or last.token != lock.token:
                     raise PreconditionError("no run is in progress; begin one without --join")
@@ -332,7 +338,7 @@ def _counts(part: Slice) -> dict[str, int]:
     return {name: getattr(part, name) for name in COUNTS}
 
 
-def _is_dead(holder: str) -> bool:
+def is_dead(holder: str) -> bool:
     """Whether a holder of this machine does not run any more. Of other machines only time tells."""
     _, _, where = holder.rpartition("@")
     host, _, pid = where.rpartition(":")

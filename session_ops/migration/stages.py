@@ -15,6 +15,7 @@ import sqlalchemy
 from session_ops.errors import HeldError, PreconditionError, StageConflictError, StoreUnavailableError
 from session_ops.migration.audit import Audit
 from session_ops.migration.run_records import Target
+from session_ops.migration.runs import is_dead
 from session_ops.stores.legacy_errors import as_unprepared
 from session_ops.stores.legacy_prepared import Statement
 
@@ -28,6 +29,9 @@ Result = TypeVar("Result")
 
 CANARY: Final = "canary"
 """The step that moves single ids; every other is called by its percentage."""
+
+ROLLBACK: Final = "rollback"
+"""The way back, from any step: every session has its home in the legacy store again."""
 
 FINAL: Final = "final"
 """The stage in which the legacy store is complete no more."""
@@ -121,6 +125,10 @@ class Stages:
             "UPDATE {steps} SET state = :state, reason = :reason, run_id = COALESCE(:run, run_id), facts = :facts,"
             " ended_at = {now} WHERE number = :number"
         )
+        self._home = sql(
+            "UPDATE {stage} SET stage = 'prepared', use_redis = FALSE, percent = 0, canary_ids = '[]',"
+            " changed_at = {now}, changed_by = :who"
+        )
         self._soak = sql("UPDATE {stage} SET stage = 'soak', changed_at = {now}, changed_by = :who")
 
     async def read(self) -> Stage:
@@ -162,6 +170,37 @@ class Stages:
                 )  # fmt: skip
             await self._audit.append(
                 transaction, "stage begun", step=step, before=before.target.text, now=target.text,
+                taken_over=last.began_by if last is not None and take_over else None,
+            )  # fmt: skip
+            return True
+
+        return await self._together(work)
+
+    async def roll_back(self, *, take_over: bool = False) -> bool:
+        """Begin the way back, or go on with it; the stage row wants every session in the legacy store from here on, so
+        that no host begins with its flag on. False: it is wanted already. Raises as `begin`.
+        """
+
+        async def work(transaction: Transaction) -> bool:
+            [lock] = await transaction.change(self._lock)
+            before = await self._read(transaction)
+            last = before.steps[0] if before.steps else None
+            state = None if last is None else last.state if last.step == ROLLBACK else STOPPED
+            if not before.target.to_redis and state in (None, REACHED):
+                return False
+            if not take_over:
+                held = lock.holder is not None and (lock.until or 0) > lock.now and not is_dead(lock.holder)
+                _refuse_others(before, f"{lock.holder} ({lock.purpose})" if held else None, self._who)
+            if last is not None and state == BEGUN and not before.target.to_redis and last.began_by == self._who:
+                return False
+            if last is not None and last.step == ROLLBACK and state != REACHED:
+                await transaction.change(self._again, number=last.number, who=self._who)
+            else:
+                number = last.number + 1 if last is not None else 1
+                await transaction.change(self._begin, number=number, step=ROLLBACK, who=self._who)
+            await transaction.change(self._home, who=self._who)
+            await self._audit.append(
+                transaction, "stage begun", step=ROLLBACK, before=before.target.text,
                 taken_over=last.began_by if last is not None and take_over else None,
             )  # fmt: skip
             return True

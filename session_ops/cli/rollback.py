@@ -1,0 +1,210 @@
+"""`session-ops rollback`: every session back to the legacy store."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from session_ops.cli import validate
+from session_ops.cli.frame import MISMATCH, as_json, execute, fail, result, run
+from session_ops.cli.migration_stores import Opened, with_legacy
+from session_ops.cli.progress import StatusLine
+
+if TYPE_CHECKING:
+    from session_ops.migration.mover import Mover
+    from session_ops.migration.rollback import Plan, Rollback, RolledBack
+    from session_ops.migration.validation import Validator
+    from session_ops.settings import Settings
+
+
+@click.command("rollback")
+@click.option("--redis-lost", is_flag=True, help="By force, without Redis: in constant time.")
+@click.option("--redis-off", is_flag=True, help="End the generation once every session is home, so that Redis is off.")
+@click.option("--begin", is_flag=True, help="Only let the stage say legacy; the hosts' flags come next.")
+@click.option("--take-over", is_flag=True, help="Take the lock from the operator who is at work.")
+@click.option("--rate", type=click.IntRange(1), help="Sessions per second at most.")
+@execute
+@as_json
+def command(
+    *, redis_lost: bool, redis_off: bool, begin: bool, take_over: bool, rate: int | None, execute: bool, as_json: bool
+) -> None:
+    """Bring every session home to the legacy store, from any stage but final; shows what it will do and what it cannot.
+
+    The flags of the hosts go off first, on each host: `playbooks/rollback.yml` does all of it in order. Then the mover
+    brings the sessions home while the fleet serves, and both stores are compared. Repeatable, by anybody: what is done
+    is not done again.
+
+    With --redis-lost Redis is not asked for anything: a bump to no server gives every session to the legacy store,
+    SESSION_LEASE and one second after it is announced, however many there are. No change that was acknowledged is lost.
+
+    Exit codes: 3 it cannot be from here, and why; 4 another operator is at work; 5 the stores do not agree; 6 and 7 a
+    store is out of reach; 8 interrupted, the same command goes on.
+
+    \b
+    Examples:
+      session-ops rollback                        what would be done?
+      session-ops rollback --execute
+      session-ops rollback --redis-lost --execute
+    """
+    if redis_lost and (redis_off or rate):
+        raise click.UsageError("--redis-lost turns Redis off at once and moves nothing: give it alone")
+    settings = with_legacy()
+    if not execute:
+        plan = run(_plan(settings, redis_lost=redis_lost, redis_off=redis_off), settings)
+        result(plan, lambda: _plan_lines(plan), as_json=as_json)
+        return
+    status = StatusLine()
+    try:
+        done = run(
+            _roll_back(
+                settings,
+                status,
+                redis_lost=redis_lost,
+                redis_off=redis_off,
+                begin=begin,
+                take_over=take_over,
+                rate=rate,
+            ),
+            settings,
+        )  # fmt: skip
+    finally:
+        status.close()
+    result(done, lambda: _done_lines(done, begin=begin), as_json=as_json)
+    if done.validated is not None and not done.validated.agree:
+        fail(f"{len(done.validated.mismatches):,} mismatches; `session-ops migrate validate --full` again", MISMATCH)
+
+
+class _Work:
+    """Both stores, and what works on them. The table is read with time enough."""
+
+    def __init__(self, settings: Settings, opened: Opened, status: StatusLine | None, rate: int | None) -> None:
+        from session_ops.migration.outlook import DEADLINE  # noqa: PLC0415 - not needed for --help
+        from session_ops.migration.rollback import Rollback  # noqa: PLC0415
+        from session_ops.stores.legacy_database import Database  # noqa: PLC0415
+        from session_ops.stores.legacy_moves import Moves  # noqa: PLC0415
+
+        self._settings, self._opened, self._status, self._rate = settings, opened, status, rate
+        self.database = Database(settings.legacy_database_url, deadline=DEADLINE, pool_size=1)
+        self._moves = Moves(self.database, opened.store.schema, opened.store.control_schema)
+        self.rollback: Rollback = Rollback(
+            opened.store,
+            opened.runs,
+            self._moves,
+            opened.stages,
+            opened.audit,
+            lease=settings.session_lease,
+            address=f"{settings.redis_host}:{settings.redis_port}",
+            partitions=settings.session_partitions,
+        )
+
+    def mover(self) -> Mover:
+        """A mover that signals stop."""
+        from session_ops.migration.mover import Mover  # noqa: PLC0415 - not needed for --help
+
+        mover = Mover(self._opened.store, self._opened.runs, self._opened.moves, **self._options())
+        self._heed(mover)
+        return mover
+
+    def validator(self) -> Validator:
+        """A validation that signals stop."""
+        from session_ops.migration.validation import Validator  # noqa: PLC0415 - not needed for --help
+
+        validator = Validator(self._opened.store, self._moves, **self._options())
+        self._heed(validator)
+        return validator
+
+    def _options(self) -> dict[str, Any]:
+        from session_ops.migration.throttle import Throttle  # noqa: PLC0415 - not needed for --help
+
+        throttle = Throttle()
+        throttle.rate = self._rate
+        settings = self._settings
+        return {
+            "lease": settings.session_lease,
+            "partitions": settings.session_partitions,
+            "progress": self._status,
+            "throttle": throttle,
+        }
+
+    @staticmethod
+    def _heed(work: Mover | Validator) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, work.stop, f"interrupted by {number.name}")
+
+
+async def _plan(settings: Settings, *, redis_lost: bool, redis_off: bool) -> Plan:
+    async with Opened(settings) as opened:
+        work = _Work(settings, opened, None, None)
+        try:
+            return await work.rollback.plan(redis_lost=redis_lost, redis_off=redis_off)
+        finally:
+            await work.database.close()
+
+
+async def _roll_back(
+    settings: Settings,
+    status: StatusLine,
+    *,
+    redis_lost: bool,
+    redis_off: bool,
+    begin: bool,
+    take_over: bool,
+    rate: int | None,
+) -> RolledBack:
+    from session_ops.logs import configure_logs  # noqa: PLC0415 - not needed for --help
+    from session_ops.migration.rollback import RolledBack  # noqa: PLC0415
+
+    configure_logs(settings.session_log_level)
+    async with Opened(settings) as opened:
+        work = _Work(settings, opened, status, rate)
+        try:
+            if not await work.rollback.is_prepared():
+                return RolledBack(changed=False, stage_changed=False, moved=0, generation=None, seconds=0.0)
+            if begin:
+                changed = await work.rollback.begin(redis_lost=redis_lost, take_over=take_over)
+                return RolledBack(changed=changed, stage_changed=changed, moved=0, generation=None, seconds=0.0)
+            if redis_lost:
+                click.echo(f"waiting {settings.session_lease + 1:g} s for the hosts' leases to end", err=True)
+                return await work.rollback.force(take_over=take_over)
+            return await work.rollback.home(work.mover, work.validator, take_over=take_over, redis_off=redis_off)
+        finally:
+            await work.database.close()
+
+
+def _plan_lines(plan: Plan) -> str:
+    state = plan.state
+    if state is None:
+        return "-- the table is not prepared: every session is the application's own; nothing to do"
+    answers = f", and does not serve: {state.answers}" if state.answers else ""
+    lines = [
+        f"stage        {state.target}",
+        f"redis        {state.redis}{answers}; generation {state.generation}, mode {state.mode}",
+    ]
+    if state.in_redis is not None:
+        lines.append(f"in Redis     {state.in_redis:,} sessions")
+    if state.holder:
+        lines.append(f"at work      {state.holder}; it is not disturbed without --take-over")
+    lines += [f"will         {number}. {step}" for number, step in enumerate(plan.will, 1)]
+    lines += [f"cannot       {each}" for each in plan.cannot]
+    lines.append(
+        "-- nothing was changed; add --execute" if plan.changed else "-- every session is at home; nothing to do"
+    )
+    return "\n".join(lines)
+
+
+def _done_lines(done: RolledBack, *, begin: bool) -> str:
+    lines = [validate.lines_of(done.validated)] if done.validated is not None else []
+    lines.append(f"stage        {'says legacy now' if done.stage_changed else 'said legacy already'}")
+    if not begin:
+        lines.append(f"moved        {done.moved:,} sessions home")
+        lines.append(
+            f"generation   {done.generation} begun without Redis, which is off"
+            if done.generation
+            else "generation   stays as it was"
+        )
+        lines.append(f"-- rolled back in {done.seconds:.1f} s: every session is the legacy store's")
+    return "\n".join(lines)
