@@ -17,7 +17,7 @@ QUANTILE: Final = 0.99
 
 _TIMEOUT: Final = 1.0
 _MOST: Final = 4 * 1_048_576
-_LINE = re.compile(rf'^{METRIC}{{([^}}]*)}} (\S+)', re.MULTILINE)  # fmt: skip
+_LINE = re.compile(rf"^{METRIC}{{(.*)}} (\S+)$", re.MULTILINE)  # a route has braces of its own
 _BOUND = re.compile(r'(?:^|,)le="([^"]+)"')
 
 
@@ -30,7 +30,7 @@ class ServiceLatency:
 
     async def p99(self) -> float | None:
         """Seconds, of all requests since the last call; None at the first, and where there were none."""
-        pages = await asyncio.gather(*(asyncio.to_thread(_page, url) for url in self._urls))
+        pages = await asyncio.gather(*(asyncio.to_thread(page_of, url) for url in self._urls))
         since: Counter[float] = Counter()
         for url, page in zip(self._urls, pages, strict=True):
             if page is None:
@@ -63,7 +63,8 @@ def quantile(cumulative: Counter[float]) -> float | None:
     return reached if reached != float("inf") or len(bounds) == 1 else bounds[-2]
 
 
-def _page(url: str) -> str | None:
+def page_of(url: str) -> str | None:
+    """A host's /metrics; None where it does not answer."""
     if not url.startswith(("http://", "https://")):
         return None
     try:
