@@ -73,7 +73,7 @@ def set_(*, on: bool | None, percent: int | None, reload_: bool, execute: bool, 
         use_redis_sessions=on if on is not None else True,
         session_redis_percent=before.session_redis_percent if percent is None else percent,
     )
-    answer = _fields(wanted) | {"changed": wanted != before}
+    answer = _fields(wanted) | {"changed": wanted != before, "before": _said(before), "after": _said(wanted)}
     if not execute:
         says = "would be set; add --execute" if wanted != before else "is set already"
         result(answer, lambda: f"{_said(wanted)} {says}", as_json=as_json)
