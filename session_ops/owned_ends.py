@@ -77,5 +77,6 @@ class OwnedEnds:
 
 def _unexpired(found: Session | Missing) -> Record | None:
     if isinstance(found, Session):
+        found.data  # noqa: B018 - decodes it here, where what is broken spoils no other session's statement
         return Record(state="active", session=found)
     return found.record if found.record is not None and not found.expired else None

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, cast
 
 import msgspec
+
+from session_ops.deferred import Deferred
+from session_ops.errors import CorruptSessionError
 
 Attributes = dict[str, Any]
 """A session's data: attribute name to any JSON value."""
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A live session as a caller sees it.
-
-    `revision` is 16 lower-case hex digits, drawn anew by every change of what the caller can see (never by a touch
-    or a move). `version` is the ownership protocol's counter, raised by every change and every move; callers must
-    not use it to detect changes.
-    """
+class _Session(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of `Session` as they lie in memory: its data may be as Redis keeps it."""
 
     id: str
     user_id: str
@@ -28,7 +27,62 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     version: int
     ttl: int | None = None
-    """The session's own sliding TTL in seconds; None: the repository's default."""
+
+
+_read: Any = cast("Any", _Session.data).__get__
+_keep: Any = cast("Any", _Session.data).__set__
+
+
+class Session(_Session, frozen=True, kw_only=True):
+    """A live session as a caller sees it.
+
+    `revision` is 16 lower-case hex digits, drawn anew by every change of what the caller can see (never by a touch
+    or a move). `version` is the ownership protocol's counter, raised by every change and every move; callers must
+    not use it to detect changes. `ttl` is the session's own sliding TTL in seconds; None: the repository's default.
+    """
+
+    @property  # type: ignore[misc]
+    def data(self) -> Attributes:
+        """The attributes, decoded when they are first asked for.
+
+        Raises `CorruptSessionError` where Redis holds values that are no JSON: nothing of ours writes such.
+        """
+        data: Attributes | Deferred = _read(self)
+        if type(data) is not dict:
+            data = cast("Deferred", data).decode()
+            _keep(self, data)
+        return data
+
+    def shown(self) -> Attributes | msgspec.Raw:
+        """The data for a JSON encoder: checked and not decoded where nobody has asked for it. Raises as `data`."""
+        data: Attributes | Deferred = _read(self)
+        return data.text() if isinstance(data, Deferred) else data
+
+    # msgspec looks at what lies in memory, so that comparing, showing and copying decode first
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is a session with the same fields."""
+        if not isinstance(other, Session):
+            return NotImplemented
+        return self.data == other.data and super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment] # data is not hashable
+
+    def __repr__(self) -> str:
+        """All fields; data that cannot be decoded is no reason to fail."""
+        with suppress(CorruptSessionError):
+            self.data  # noqa: B018
+        return super().__repr__()
+
+    def __copy__(self) -> Session:
+        """A copy that shares the data."""
+        self.data  # noqa: B018
+        return cast("Session", super().__copy__())  # type: ignore[misc]
+
+    def __reduce__(self) -> Any:
+        """For pickle and deep copies."""
+        self.data  # noqa: B018
+        return super().__reduce__()
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):

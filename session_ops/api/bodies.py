@@ -43,7 +43,7 @@ class SessionView(msgspec.Struct):
     id: str
     user_id: str
     agent_id: str | None
-    data: dict[str, Any]
+    data: dict[str, Any] | msgspec.Raw
     created_at: int
     updated_at: int
     expires_at: int
@@ -69,7 +69,7 @@ def view(session: Session) -> SessionView:
         session.id,
         session.user_id,
         session.agent_id,
-        session.data,
+        session.shown(),
         session.created_at,
         session.updated_at,
         session.expires_at,

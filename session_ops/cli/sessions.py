@@ -92,7 +92,7 @@ def show(session_id: str, *, as_json: bool) -> None:
     Example:
       session-ops sessions show 3q2-7wAhbZ
     """
-    session = _ask(lambda sessions: sessions.get(session_id))
+    session = _ask(lambda sessions: _whole(sessions, session_id))
     if session is None:
         fail("no live session has this id", PRECONDITION)
     text = msgspec.json.format(msgspec.json.encode(session), indent=2).decode()
@@ -160,6 +160,13 @@ def _ask(question: Callable[[SessionRepository], Awaitable[Any]]) -> Any:
 async def _with_repository(settings: Settings, question: Callable[[SessionRepository], Awaitable[Any]]) -> Any:
     async with repository(settings) as sessions:
         return await question(sessions)
+
+
+async def _whole(sessions: SessionRepository, session_id: str) -> Session | None:
+    session = await sessions.get(session_id)
+    if session is not None:
+        session.data  # noqa: B018 - decodes it, so that it can be shown
+    return session
 
 
 async def _count(sessions: SessionRepository, user: str) -> int:

@@ -31,6 +31,8 @@ class SessionRepository(Protocol):
     async def get(self, session_id: str) -> Session | None:
         """Return the live session, or None when it is unknown, ended or expired. An id that no session can have
         (malformed) is unknown, not an error. Never extends the session's life. One round trip.
+
+        Raises `CorruptSessionError` for what is no session; values that are no JSON may show only in `Session.data`.
         """
         ...
 

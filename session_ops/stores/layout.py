@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import binascii
 import struct
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import msgspec
-
+from session_ops.deferred import Deferred
 from session_ops.errors import CorruptSessionError
 from session_ops.records import Changed, Ended, Record, Session
 from session_ops.stores.found import Missing
@@ -42,8 +40,6 @@ _LENGTH = struct.Struct("<I")
 # How many attributes to set, how many to remove; then the new revision and, if any, the expected one. As CONTROL.
 _CONTROL = struct.Struct("<HH")
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-
 
 def partition_of(session_id: str, partitions: int) -> int:
     """The partition that holds a session: CRC16 as Redis Cluster computes it, modulo the number of partitions."""
@@ -67,7 +63,7 @@ class Names:
 def unpack_session(session_id: str, fields: Sequence[bytes], now: int) -> Session | None:
     """Return the session in an HGETALL's answer; None unless it is active and expires after `now`.
 
-    Raises `CorruptSessionError` where no session is in it.
+    Raises `CorruptSessionError` where no session is in it. Its data is decoded when somebody asks for it.
     """
     if not fields:
         return None
@@ -80,18 +76,14 @@ def unpack_session(session_id: str, fields: Sequence[bytes], now: int) -> Sessio
         state, version, created, updated, expires, revision, count, ttl, length = _unpack_head(head)
         if state != ACTIVE or expires <= now:
             return None
-        # Names hold neither quotes nor backslashes, so that the fields as they are make one JSON object: decoding that
-        # costs half of what decoding name by name does
-        data = _decode(_object(count) % tuple(fields[2:])) if count else {}
-        owners = head[_OWNERS:].decode()
-        if len(owners) + _OWNERS == len(head):
-            user, agent = owners[:length], owners[length:]
-        else:
-            user, agent = head[_OWNERS : _OWNERS + length].decode(), head[_OWNERS + length :].decode()
+        if len(fields) != 2 * count + 2:
+            raise CorruptSessionError("a record in Redis is no session")
+        data: Any = Deferred(fields)
+        middle = _OWNERS + length
         return Session(
             id=session_id,
-            user_id=user,
-            agent_id=agent or None,
+            user_id=head[_OWNERS:middle].decode(),
+            agent_id=head[middle:].decode() or None,
             data=data,
             created_at=created,
             updated_at=updated,
@@ -123,7 +115,9 @@ def unpack_found(session_id: str, fields: Sequence[bytes], now: int, mode: bytes
 
 
 def unpack_record(session_id: str, fields: Sequence[bytes]) -> Record:
-    """The record in an HGETALL's answer, whatever its state; raises `CorruptSessionError`."""
+    """The record in an HGETALL's answer, whatever its state; raises `CorruptSessionError`, for its data as well: who
+    copies a record has to know.
+    """
     try:
         head = fields[fields.index(b"") + 1]
         state = _STATES[head[1]]
@@ -134,18 +128,13 @@ def unpack_record(session_id: str, fields: Sequence[bytes]) -> Record:
         raise CorruptSessionError("a record in Redis is no session") from error
     if session is None:
         raise CorruptSessionError("a record in Redis is no session")
+    session.data  # noqa: B018 - decodes it
     return Record(state=state, session=session, filled=head[1] != MARKER)
 
 
 def _attributes(fields: Sequence[bytes]) -> list[bytes]:
     at = fields.index(b"")
     return [*fields[:at], *fields[at + 2 :]]
-
-
-@lru_cache(1_024)
-def _object(count: int) -> bytes:
-    """The template of a JSON object with so many members."""
-    return b"{" + b",".join([b'"%b":%b'] * count) + b"}"
 
 
 def unpack_changed(session_id: str, head: bytes) -> Changed:

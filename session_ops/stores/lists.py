@@ -91,6 +91,7 @@ class Part(NamedTuple):
         for index in range(0, len(found), 2):
             session = unpack_session(found[index].decode(), found[index + 1], now)
             if session is not None:
+                session.data  # noqa: B018 - whoever lists sessions may put the page into JSON as it is
                 sessions.append(session)
         stopped = Position(int(float(score)), last_id.decode()) if last_id else None
         return cls(sessions, stopped, stale)

@@ -15,6 +15,7 @@ from session_ops.errors import (
     StoreUnavailableError,
 )
 from session_ops.records import NewSession
+from session_ops.stores.layout import unpack_record
 from session_ops.stores.redis import RedisSessionRepository
 from tests.conftest import service_connection
 from tests.exercise import exercise
@@ -265,6 +266,43 @@ async def test_something_else_under_a_sessions_name_spoils_only_itself(
     assert isinstance(outcomes[0], CorruptSessionError)
     assert not isinstance(outcomes[1], BaseException)
     assert isinstance(outcomes[2], SessionNotFoundError)
+
+
+async def test_a_value_that_is_no_json_spoils_only_the_data_it_is_in(
+    administrator: Connection, make_repository: Callable[..., RedisSessionRepository]
+) -> None:
+    repository = make_repository()
+    good = await repository.create(NewSession(user_id="ann", id="good", data={"a": 1}))
+    await repository.create(NewSession(user_id="bob", id="bad", data={"a": 1, "b": 2}))
+    [key] = await keys_of(administrator, "session:*bad")
+    await administrator.call("HSET", key, "a", "{", change=True)
+
+    for read in (repository.get("bad"), repository.touch("bad"), repository.update("bad", changes={"b": 3})):
+        session, fine = await asyncio.gather(read, repository.get("good"))
+        assert session is not None
+        assert session.user_id == "bob"
+        with pytest.raises(CorruptSessionError):
+            session.data  # noqa: B018
+        assert fine == good
+    with pytest.raises(CorruptSessionError):
+        await repository.list_sessions()
+    with pytest.raises(CorruptSessionError):
+        unpack_record("bad", await administrator.call("HGETALL", key))
+    assert (await repository.list_sessions(user_id="ann")).sessions == [good]
+
+    assert (await repository.update("bad", changes={"a": 2})).data == {"a": 2, "b": 3}
+
+
+async def test_an_attribute_that_is_missing_is_a_broken_record(
+    administrator: Connection, make_repository: Callable[..., RedisSessionRepository]
+) -> None:
+    repository = make_repository()
+    await repository.create(NewSession(user_id="bob", id="bad", data={"a": 1, "b": 2}))
+    [key] = await keys_of(administrator, "session:*")
+    for command in (("HDEL", key, "a"), ("HSET", key, "a", "1", "c", "1")):
+        await administrator.call(*command, change=True)
+        with pytest.raises(CorruptSessionError):
+            await repository.get("bad")
 
 
 async def test_a_generation_is_opened_in_an_empty_redis_only(

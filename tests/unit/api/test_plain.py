@@ -6,12 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 import pytest
 import structlog
 
 from session_ops.api.app import Api
 from session_ops.api.middleware import DURATION
+from session_ops.deferred import Deferred
 from session_ops.errors import StoreUnavailableError
+from session_ops.limits import encode_attributes
 from tests.unit.api.served import CHANGE, JSON, TOKEN, Served
 
 if TYPE_CHECKING:
@@ -71,6 +74,30 @@ async def test_a_read_is_answered_the_same(ways: Ways, session: dict[str, Any], 
     for suffix in ("", "?x=1", "/", "/touch", "%20"):
         one, other = await ways.ask("GET", f"/v1/sessions/{session['id']}{suffix}", headers=headers)
         assert one == other
+
+
+async def test_data_that_nobody_has_decoded_is_answered_the_same(
+    ways: Ways, session: dict[str, Any], repository: FakeRepository
+) -> None:
+    path, headers = f"/v1/sessions/{session['id']}", {**TOKEN, "x-request-id": "r"}
+    plain = repository.sessions[session["id"]]
+    fields = encode_attributes(plain.data, None)[0]
+    repository.sessions[plain.id] = msgspec.structs.replace(plain, data=Deferred([b"", b"", *fields]))
+    one, other = await ways.ask("GET", path, headers=headers)
+    assert one == other
+    assert one[1]["data"] == plain.data != {}
+
+
+async def test_data_that_is_no_json_is_a_defect_and_not_an_answer(
+    ways: Ways, session: dict[str, Any], repository: FakeRepository
+) -> None:
+    path, headers = f"/v1/sessions/{session['id']}", {**TOKEN, "x-request-id": "r"}
+    plain = repository.sessions[session["id"]]
+    repository.sessions[plain.id] = msgspec.structs.replace(plain, data=Deferred([b"", b"", b"a", b'"\xff"']))
+    with structlog.testing.capture_logs():
+        one, other = await ways.ask("GET", path, headers=headers)
+    assert one == other
+    assert one[0] == 500
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
