@@ -189,7 +189,7 @@ class Rollback:
         mover: Callable[[], Mover],
         validator: Callable[[], Validator],
         *,
-        take_over: bool,
+        take_over: bool = False,
         redis_off: bool = False,
     ) -> RolledBack:
         """Every session is moved home, and the stores are compared. Every host's flag has to be off.
