@@ -74,7 +74,8 @@ START_REDIS = "systemctl start redis-server.service session-functions.service"
 ENVIRONMENT = "/etc/session-ops/environment"
 FLAG = "/etc/session-ops/flag"
 
-# The other host serves at once; a session's next tries may come to the faulty one again.
+# The other host serves at once, and a request that the faulty one has refused is sent there next; the one after that
+# may come to the faulty one again.
 ONE_HOST = Expectation(one_session=8.0, ready="other")
 UNNOTICED = Expectation(one_session=2.0, ready="every", fails=False)
 

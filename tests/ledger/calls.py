@@ -125,6 +125,13 @@ class Calls:
         """A host that is drawn."""
         return self._chance.choice(self.hosts)
 
+    def host_for(self, tracked: Tracked) -> Host:
+        """A host that is drawn, from the others where one has just refused this session, as a balancer would do. Else
+        the silence of a session under a faulty host would be as long as chance likes.
+        """
+        others = [host for host in self.hosts if host.url != tracked.refused_by]
+        return self._chance.choice(others or self.hosts)
+
     async def _send(  # noqa: PLR0917  (the request line's own order)
         self,
         kind: Kind,
@@ -140,6 +147,8 @@ class Calls:
         self._phases.asked(labels, session, time.monotonic())
         answer = await ask(host, method, path, body, headers)
         self._phases.answered(labels, session, answer, changes=kind in CHANGES)
+        if session is not None:
+            session[0].refused_by = None if answer.acknowledged else host.url
         return answer
 
     @staticmethod

@@ -173,7 +173,7 @@ class Load:
             self._due.append(_Due(time.monotonic() + _RETRY_AFTER, user))
 
     async def _step(self, tracked: Tracked, step: Step) -> None:
-        user, host = tracked.user, self._calls.any_host()
+        user, host = tracked.user, self._calls.host_for(tracked)
         self._enter(user, tracked)
         match step:
             case "read" | "touch":

@@ -46,6 +46,8 @@ class Tracked:
     values: int = 0
     running: int = 0
     requests: int = 0
+    refused_by: str | None = None
+    """The host that has not acknowledged the last request."""
 
     @property
     def free(self) -> bool:

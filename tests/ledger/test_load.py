@@ -41,3 +41,21 @@ async def test_a_silence_of_changes_ends_where_nobody_asks_for_them_any_more() -
         calls.hosts[0].close()
     assert len(archive) == 1
     assert settled - asked - 0.1 <= phases.whole.silence[ONE_SESSION] <= settled - asked + 0.1
+
+
+async def test_a_request_that_one_host_has_refused_goes_to_another_one_next() -> None:
+    chance, phases = random.Random(1), Phases("all", time.monotonic())  # noqa: S311  (no secret)
+    async with Store() as store:
+        first, second = [Host(url, "token") for url in store.urls[:2]]
+        calls = Calls([first, second], phases, chance)
+        tracked = await calls.create(User("u-1", 1), first)
+        assert tracked is not None
+        assert {calls.host_for(tracked) for _ in range(50)} == {first, second}
+        store.down = True
+        await calls.read(tracked, first)
+        assert {calls.host_for(tracked) for _ in range(50)} == {second}
+        store.down = False
+        await calls.read(tracked, second)
+        assert {calls.host_for(tracked) for _ in range(50)} == {first, second}
+        first.close()
+        second.close()
