@@ -135,11 +135,11 @@ class RedisGeneration:
         record = unpack_record(session_id, [b"", head])
         return Changed(record, answer[3].decode(), written=written)
 
-    async def put(self, row: Row) -> Put:
-        """PUT: the move to Redis."""
+    async def put(self, row: Row, encoded: tuple[list[bytes], int] | None = None) -> Put:
+        """PUT: the move to Redis. `encoded`: the row's data as `encode_attributes` gives them, where they are known."""
         session = row.session
         # What the row holds was accepted once: a limit that was lowered since keeps no session from moving
-        fields, size = encode_attributes(session.data, None)
+        fields, size = encoded or encode_attributes(session.data, None)
         arguments: tuple[Argument, ...] = (
             *_copied(session),
             size,

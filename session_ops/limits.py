@@ -29,6 +29,7 @@ _ID = re.compile(r"[A-Za-z0-9_~,=-][A-Za-z0-9_.~,=-]{0,127}").fullmatch
 # A name stands in JSON as it is, and in SQL's JSON paths
 _UNQUOTED = re.compile(r'[^"\\]+').fullmatch
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 
 _MAXIMUM_NAME = 128
 _MAXIMUM_OWNER = 256
@@ -128,6 +129,24 @@ def encode_attributes(data: Mapping[str, Any], limits: Limits | None) -> tuple[l
     if size > limits.size:
         raise SessionTooLargeError(f"data: {size} bytes, more than {limits.size}")
     return parts, size
+
+
+def encode_parsed(data: Mapping[str, Any], text: bytes) -> tuple[list[bytes], int]:
+    """As `encode_attributes` without limits, for `data` that was parsed from the JSON `text`.
+
+    What JSON gives is of JSON's types. The rest can be told from the text, for less than walking through it takes.
+    """
+    may_be_nul, may_be_large = b"\\u0000" in text, b"0" * 19 in text.translate(_DIGITS_ALIKE)
+    if may_be_nul or may_be_large or text.count(b"[") + text.count(b"{") > _NO_LIMITS.depth:
+        return encode_attributes(data, None)
+    try:
+        values = [_encode(value) for value in data.values()]
+    except UnicodeEncodeError:
+        return encode_attributes(data, None)  # which names the attribute
+    parts: list[bytes] = []
+    for name, value in zip(data, values, strict=True):
+        parts += (_encode_name(name), value)
+    return parts, sum(map(len, parts))
 
 
 @lru_cache(4_096)  # applications use the same few names in all their sessions

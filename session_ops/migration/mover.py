@@ -18,7 +18,7 @@ import msgspec
 from session_ops.errors import CorruptSessionError, PreconditionError, StoreUnavailableError
 from session_ops.generation import OUT_OF_MEMORY
 from session_ops.migration.old_generations import OldGenerations
-from session_ops.migration.quarantine import Broken, Quarantine, broken, judge, to_mark
+from session_ops.migration.quarantine import Broken, Fit, Quarantine, broken, judge, to_mark
 from session_ops.migration.run_records import FencedError, Run, Slice, Target
 from session_ops.migration.throttle import Throttle
 from session_ops.migration.work import Progress, silent
@@ -322,7 +322,7 @@ class Mover:
 
     async def _put(self, part: Slice, rows: Sequence[Any]) -> None:
         """PUT of claimed rows, in windows; what Redis has no room for, and what is broken, goes back."""
-        window: list[Row] = []
+        window: list[Fit] = []
         size = 0
         full: list[Row] = []
         flawed: list[Broken] = []
@@ -332,11 +332,11 @@ class Mover:
             if isinstance(judged, Broken):
                 flawed.append(judged)
                 continue
-            row, length = judged
+            length = judged.encoded[1]
             if window and size + length > WINDOW:
                 full += await self._put_window(part, window)
                 window, size = [], 0
-            window.append(row)
+            window.append(judged)
             size += length
         if window:
             full += await self._put_window(part, window)
@@ -351,15 +351,15 @@ class Mover:
                 "Redis has no memory left for more: raise redis_maxmemory, or lower the percentage", resumable=False
             )
 
-    async def _put_window(self, part: Slice, rows: list[Row]) -> list[Row]:
+    async def _put_window(self, part: Slice, window: list[Fit]) -> list[Row]:
         """PUT of rows that leave together; those for which Redis has no room."""
         await self._at("put")
         redis = await self._redis()
-        answers = await asyncio.gather(*map(redis.put, rows), return_exceptions=True)
+        answers = await asyncio.gather(*(redis.put(*each) for each in window), return_exceptions=True)
         full: list[Row] = []
         known: list[Row] = []
         trouble: BaseException | None = None
-        for row, answer in zip(rows, answers, strict=True):
+        for (row, _), answer in zip(window, answers, strict=True):
             if answer is Put.WRITTEN:
                 self._count(part, "moved_in")
             elif answer is Put.NEWER:

@@ -7,13 +7,13 @@ or otherwise run: it is read as JSON, or not at all.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy
 
 from session_ops.errors import InvalidSessionError, StoreUnavailableError
-from session_ops.limits import check_owners, encode_attributes, is_id
+from session_ops.limits import check_owners, encode_parsed, is_id
 from session_ops.records import Row, Session
 from session_ops.stores.legacy_errors import as_unprepared
 from session_ops.stores.legacy_moves import BAD_ID, LARGEST
@@ -61,10 +61,23 @@ def broken(session_id: str, reason: str, data: object) -> Broken:
     return Broken(id=session_id, reason=reason, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
-def judge(columns: Sequence[Any], generation: int) -> tuple[Row, int] | Broken:
-    """A claimed row (`PARTS`) as PUT takes it, with the bytes of its data; or why it cannot move."""
+class Fit(NamedTuple):
+    """A row as PUT takes it."""
+
+    row: Row
+    encoded: tuple[list[bytes], int]
+
+
+def judge(columns: Sequence[Any], generation: int) -> Fit | Broken:
+    """A claimed row (`PARTS`) as PUT takes it; or why it cannot move."""
     session_id, user_id, agent_id, created_at, updated_at, expires_at, revision, version, ttl, data = columns
-    reason = "no user" if not user_id else _flaw_of_data(data)
+    parsed = _parsed(data) if user_id else "no user"
+    reason: str | None = None
+    attributes: dict[str, Any] = {}
+    if isinstance(parsed, str):
+        reason = parsed
+    else:
+        attributes = parsed
     if not is_id(session_id):
         reason = BAD_ID
     elif not 0 <= expires_at <= _EXACT:
@@ -72,8 +85,7 @@ def judge(columns: Sequence[Any], generation: int) -> tuple[Row, int] | Broken:
     if reason is None:
         try:
             check_owners(user_id, agent_id)
-            attributes = _decode(data)
-            encode_attributes(attributes, None)
+            encoded = encode_parsed(attributes, data.encode() if isinstance(data, str) else data)
             if len(bytes.fromhex(revision)) != 8:
                 reason = "revision"
         except InvalidSessionError as error:
@@ -98,7 +110,7 @@ def judge(columns: Sequence[Any], generation: int) -> tuple[Row, int] | Broken:
         version=version,
         ttl=ttl,
     )
-    return Row(session=session, owner="redis", generation=generation, deleted=False, ended=False), len(data)
+    return Fit(Row(session=session, owner="redis", generation=generation, deleted=False, ended=False), encoded)
 
 
 def to_mark(columns: Sequence[Any], generation: int) -> Row:
@@ -123,16 +135,15 @@ def to_mark(columns: Sequence[Any], generation: int) -> Row:
     return Row(session=session, owner="redis", generation=generation, deleted=False, ended=False)
 
 
-def _flaw_of_data(data: object) -> str | None:
-    """Why the data is no JSON object."""
+def _parsed(data: object) -> dict[str, Any] | str:
+    """The attributes; or why the data is no JSON object."""
     if not isinstance(data, str | bytes):
         return "data: missing" if data is None else "data: not text"
     content = data.encode() if isinstance(data, str) else data
     if len(content) > LARGEST:
         return "too large"
-    flaw = None
     try:
-        _decode(content.decode())
+        return _decode(content)
     except UnicodeDecodeError:
         flaw = "data: not UTF-8"
     except msgspec.ValidationError:
@@ -141,7 +152,7 @@ def _flaw_of_data(data: object) -> str | None:
         flaw = "data: nested too deeply"
     except msgspec.DecodeError as error:
         flaw = "data: truncated JSON" if "truncated" in str(error) else "data: not JSON"
-    return "data: pickled" if flaw and content.startswith(_PICKLES) else flaw
+    return "data: pickled" if content.startswith(_PICKLES) else flaw
 
 
 class Quarantine:

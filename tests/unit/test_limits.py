@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_ops.errors import InvalidSessionError, SessionTooLargeError
-from session_ops.limits import Limits, check_id, check_owner, check_page, check_ttl, encode_attributes, is_id, is_prefix
+from session_ops.limits import (
+    Limits,
+    check_id,
+    check_owner,
+    check_page,
+    check_ttl,
+    encode_attributes,
+    encode_parsed,
+    is_id,
+    is_prefix,
+)
 
 JSON = st.recursive(
     st.none()
@@ -111,3 +122,42 @@ def test_no_message_repeats_a_value() -> None:
         encode_attributes({"token": ["a secret", "\0"]}, Limits())
 
     assert "a secret" not in str(refused.value)
+
+
+def outcome(data: dict[str, Any], encode: Any) -> Any:
+    try:
+        return encode(data)
+    except InvalidSessionError as error:
+        return str(error)
+
+
+TEXT = st.text(max_size=8) | st.sampled_from(["\0", "a\0b", "\\u0000", "9" * 25])
+INTEGERS = st.integers() | st.sampled_from([2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64])
+
+
+@given(
+    st.dictionaries(
+        TEXT,
+        st.recursive(
+            st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+            max_leaves=6,
+        ),
+        max_size=4,
+    )
+)
+def test_what_was_parsed_is_judged_and_encoded_as_anything_else(data: dict[str, Any]) -> None:
+    text = json.dumps(data).encode()
+    parsed = json.loads(text)
+    assert outcome(parsed, lambda each: encode_parsed(each, text)) == outcome(
+        parsed, lambda each: encode_attributes(each, None)
+    )
+
+
+def test_what_is_nested_too_deeply_is_refused_when_parsed_too() -> None:
+    text = b'{"a":' + b"[" * 1_001 + b"]" * 1_001 + b"}"
+    data: Any = []
+    for _ in range(1_000):
+        data = [data]
+    with pytest.raises(InvalidSessionError, match="inside one another"):
+        encode_parsed({"a": data}, text)
