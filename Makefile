@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
         stateful test-fleet test-fleet-slow test-ansible-core model model-deep mutation wheelhouse chaos soak \
-        bench-rollout bench-store bench-owned bench-memory bench-prepare lock reference
+        bench-rollout bench-store bench-owned bench-move bench-memory bench-prepare lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -118,6 +118,10 @@ bench-store: ## Repository and service against bare commands, empty routes and o
 bench-owned: ## Mirrored reads and writes, flips of the flag, and silences after faults: out/bench-owned.json
 	@scripts/bootstrap test
 	@python -m tests.bench.owned $(ARGS)
+
+bench-move: ## Bulk moves against redis-cli --pipe and a plain loop, moves back, validation: out/bench-move.json
+	@scripts/bootstrap test
+	@python -m tests.bench.move $(ARGS)
 
 bench-memory: ## The memory of the service over ten million requests, a quarter of an hour: out/bench-memory.json
 	@scripts/bootstrap bench
