@@ -160,8 +160,8 @@ async def test_a_dead_holder_is_known_on_its_own_machine_and_by_time_on_others(
 
     assert done.state == "done"
     assert await migration.owners() == {"redis": 200}
-    assert runs_module._is_dead(f"ann@{socket.gethostname()}:4000000")
-    assert not runs_module._is_dead("ann@elsewhere:4000000")
+    assert runs_module.is_dead(f"ann@{socket.gethostname()}:4000000")
+    assert not runs_module.is_dead("ann@elsewhere:4000000")
 
 
 async def test_a_stop_ends_behind_the_batch_and_leaves_nothing_to_put(migration: Migration, tmp_path: Path) -> None:
