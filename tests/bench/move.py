@@ -230,8 +230,8 @@ async def run(options: argparse.Namespace) -> list[Figure]:
 def main() -> int:
     """Measure and publish."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
     return publish("bench-move", uvloop.run(run(parser.parse_args())))
 
 
