@@ -149,7 +149,7 @@ class Rollback:
                 " session is the legacy store's at once, however many there are"
             )
         if state.in_redis:
-            will.append(f"{state.in_redis:,} sessions go home by the mover; one that is touched goes at once")
+            will.append(f"{state.in_redis:,} sessions go home by the mover, a few as they are touched")
         if not redis_lost:
             will.append("both stores are compared")
         if bumps and not redis_lost:
