@@ -20,6 +20,7 @@ from session_ops.generation import OUT_OF_MEMORY
 from session_ops.migration.old_generations import OldGenerations
 from session_ops.migration.quarantine import Broken, Fit, Quarantine, broken, judge, to_mark
 from session_ops.migration.run_records import FencedError, Run, Slice, Target
+from session_ops.migration.samples import Sampler
 from session_ops.migration.throttle import Throttle
 from session_ops.migration.work import Progress, silent
 from session_ops.stores.control_schema import COUNTS
@@ -113,6 +114,7 @@ class Mover:
         self._moves = moves
         self._quarantine = Quarantine(store)
         self._throttle = throttle or Throttle()
+        self._sampler = Sampler(store, runs.me)
         self._lease = lease
         self._progress = progress
         self._total = total
@@ -486,6 +488,7 @@ class Mover:
             self._throttle.rate, self._throttle.batch = self._run.rate, self._run.batch
             reason = "paused" if self._run.paused else self._throttle.reason or ""
             self._show(reason)
+            await self._sampler.look(self._run.run_id, self._counts, self._throttle, reason or None)
             if not self._run.paused:
                 return
             await asyncio.sleep(_AGAIN)

@@ -78,6 +78,7 @@ class RunStore:
         self._release = sql("UPDATE {lock} SET holder = NULL, until = NULL WHERE token = :token RETURNING token")
         self._stage = sql("SELECT stage, use_redis, percent, canary_ids FROM {stage}")
         self._latest = sql(f"SELECT {_RUN} FROM {{runs}} ORDER BY started_at DESC, run_id LIMIT 1")
+        self._history = sql(f"SELECT {_RUN} FROM {{runs}} ORDER BY started_at DESC, run_id LIMIT :most")
         self._run = sql(f"SELECT {_RUN} FROM {{runs}} WHERE run_id = :run {{locking}}")
         self._shown = sql(f"SELECT {_RUN} FROM {{runs}} WHERE run_id = :run")
         self._begin = sql(
@@ -128,6 +129,11 @@ class RunStore:
             " RETURNING run_id"
         )
 
+    @property
+    def me(self) -> str:
+        """This mover, USER@HOST:PID."""
+        return self._me
+
     async def lock(self) -> Lock:
         """Who is at work."""
         [row] = await self._read(self._lock)
@@ -150,6 +156,10 @@ class RunStore:
         """The run that was begun last."""
         rows = await self._read(self._latest)
         return self._as_run(rows[0]) if rows else None
+
+    async def history(self, most: int) -> list[Run]:
+        """The last runs, the one that was begun last first."""
+        return [self._as_run(row) for row in await self._read(self._history, most=most)]
 
     async def read(self, run_id: str) -> Run:
         """A run as it is."""

@@ -41,6 +41,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     p99: float | None = None
 
 
+class Latency(msgspec.Struct, kw_only=True):
+    """The worst that was measured, in seconds; None: nothing was."""
+
+    redis: float | None = None
+    legacy: float | None = None
+    p99: float | None = None
+
+
 class Throttle:
     """The pace of one mover. `p99` answers the service's 99th percentile in seconds; None: not known just now."""
 
@@ -51,6 +59,7 @@ class Throttle:
         self._p99_seen: float | None = None
         self._begun = time.monotonic()
         self._sessions = 0
+        self._worst = Latency()
         self.share = 1.0
         self.size = FIRST
         self.reason: str | None = None
@@ -79,6 +88,8 @@ class Throttle:
     async def measured(self, redis: float | None, legacy: float) -> None:
         """What the stores took just now, in seconds."""
         over = []
+        self._worst.redis = _worse(self._worst.redis, redis)
+        self._worst.legacy = _worse(self._worst.legacy, legacy)
         if redis is not None and redis > self._limits.redis:
             over.append(f"Redis takes {redis * 1000:.0f} ms (limit {self._limits.redis * 1000:.0f})")
         if legacy > self._limits.legacy:
@@ -87,11 +98,17 @@ class Throttle:
             if time.monotonic() - self._p99_at >= P99_EVERY:
                 self._p99_seen = await self._p99()
                 self._p99_at = time.monotonic()
+                self._worst.p99 = _worse(self._worst.p99, self._p99_seen)
             seen = self._p99_seen
             if seen is not None and seen > self._limits.p99:
                 over.append(f"the service's p99 is {seen * 1000:.0f} ms (limit {self._limits.p99 * 1000:.0f})")
         self.share = max(LEAST, self.share / 2) if over else min(1.0, self.share * 1.25)
         self.reason = ", ".join(over) or (f"coming back, {self.share:.0%} of the time" if self.share < 1 else None)
+
+    def worst(self) -> Latency:
+        """The worst since this was asked last."""
+        worst, self._worst = self._worst, Latency()
+        return worst
 
     async def rest(self, worked: float, sessions: int) -> None:
         """Leave to others what the share leaves them, after `worked` seconds with so many sessions."""
@@ -103,3 +120,7 @@ class Throttle:
                 self.reason = self.reason or f"the rate is limited to {self.rate}/s"
         if pause > 0:
             await asyncio.sleep(min(pause, 5.0))
+
+
+def _worse(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else max(one, other)

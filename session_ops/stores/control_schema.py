@@ -12,6 +12,7 @@ session_audit_head  the number and the hash of the last line; one row, and whoev
 session_steps    a row per step of the migration that was begun: how far it came, who took it, and what it measured
 session_runs     a row per run of the mover: what it was told, and what it has done
 session_slices   a row per part of the table that a mover has in work: who, until when, and what it has claimed
+session_run_samples  how a run fares: what each mover has done, measured and waited for, every few seconds
 session_quarantine  rows that cannot move as they are, and why
 """
 
@@ -185,6 +186,23 @@ class ControlSchema:
             Column("claimed", Text, nullable=False, server_default="[]"),
             Column("reason", Text),
             *_counts(),
+        )
+        # What a mover did in the `span` ms before `at`; latencies in us, the worst that it has measured meanwhile.
+        self.samples = Table(
+            "session_run_samples",
+            self.metadata,
+            Column("run_id", String(32), primary_key=True),
+            Column("mover", Text, primary_key=True),
+            Column("at", BigInteger, primary_key=True, autoincrement=False),
+            Column("span", BigInteger, nullable=False),
+            Column("moved_in", BigInteger, nullable=False),
+            Column("moved_back", BigInteger, nullable=False),
+            Column("scanned", BigInteger, nullable=False),
+            Column("redis_us", BigInteger),
+            Column("legacy_us", BigInteger),
+            Column("p99_us", BigInteger),
+            Column("share", SmallInteger, nullable=False),
+            Column("reason", Text),
         )
         self.quarantine = Table(
             "session_quarantine",
