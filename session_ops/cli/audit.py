@@ -13,7 +13,7 @@ from session_ops.cli.frame import MISMATCH, as_json, fail, result, run
 from session_ops.cli.migration_stores import Opened, with_legacy
 
 if TYPE_CHECKING:
-    from session_ops.migration.audit import Head, Line
+    from session_ops.migration.audit import Head
     from session_ops.settings import Settings
 
 
@@ -55,18 +55,8 @@ async def _audit(settings: Settings, last: int | None, anchor: Head | None) -> d
     async with Opened(settings) as opened:
         verdict = await opened.audit.check(anchor)
         after = 0 if last is None else max(0, verdict.head.seq - last)
-        lines = [_described(line) async for line in opened.audit.lines(after)] if last != 0 else []
+        lines = [line.told() async for line in opened.audit.lines(after)] if last != 0 else []
         return {**msgspec.to_builtins(verdict), "shown": lines}
-
-
-def _described(line: Line) -> dict[str, Any]:
-    """A line for a reader. What somebody has put into `detail` may be anything."""
-    try:
-        detail = msgspec.json.decode(line.detail)
-    except msgspec.DecodeError:
-        detail = line.detail
-    run_id = detail.pop("run", None) if isinstance(detail, dict) else None
-    return {**msgspec.to_builtins(line), "run": run_id, "detail": detail}
 
 
 def _lines(shown: dict[str, Any]) -> str:

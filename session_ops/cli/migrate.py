@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from session_ops.cli import audit, migration_views, mover, stage, validate, watch
+from session_ops.cli import audit, migration_views, mover, report, stage, validate, watch
 from session_ops.cli.frame import UNFINISHED, USAGE, as_json, execute, fail, operator, result, run, settings_or_exit
 from session_ops.cli.progress import StatusLine
 
@@ -33,7 +33,15 @@ def command() -> None:
     """
 
 
-for _one in (*mover.COMMANDS, validate.validate, *migration_views.COMMANDS, stage.stage, watch.watch, audit.audit):
+for _one in (
+    *mover.COMMANDS,
+    validate.validate,
+    *migration_views.COMMANDS,
+    stage.stage,
+    watch.watch,
+    report.report,
+    audit.audit,
+):
     command.add_command(_one)
 
 

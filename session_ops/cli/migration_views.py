@@ -14,8 +14,6 @@ from session_ops.cli.stage import steps_of
 
 if TYPE_CHECKING:
     from session_ops.migration.outlook import Plan
-    from session_ops.migration.run_records import Run
-    from session_ops.migration.runs import RunStore
     from session_ops.settings import Settings
 
 
@@ -151,6 +149,7 @@ def _plan_lines(shown: Plan) -> str:
 async def _status(settings: Settings) -> dict[str, Any]:
     async with Opened(settings) as opened:
         from session_ops.migration.quarantine import Quarantine  # noqa: PLC0415 - not needed for --help
+        from session_ops.migration.report import described  # noqa: PLC0415
 
         stage = await opened.stages.read()
         target = stage.target
@@ -174,29 +173,8 @@ async def _status(settings: Settings) -> dict[str, Any]:
             "purpose": lock.purpose if held else None,
             "rows": await opened.moves.rows(),
             "quarantine": await Quarantine(opened.store).counts(),
-            "run": await _described(opened.runs, latest, lock.now) if latest is not None else None,
+            "run": await described(opened.runs, latest, lock.now) if latest is not None else None,
         }
-
-
-async def _described(runs: RunStore, latest: Run, now: int) -> dict[str, Any]:
-    """A run with what its slices in work have done so far."""
-    from session_ops.stores.control_schema import COUNTS  # noqa: PLC0415 - not needed for --help
-
-    slices = await runs.slices(latest.run_id)
-    counts = {name: getattr(latest, name) + sum(getattr(part, name) for part in slices) for name in COUNTS}
-    moved = counts["moved_in"] + counts["moved_back"]
-    seconds = ((latest.ended_at or now) - latest.started_at) / 1000
-    return {
-        **{name: getattr(latest, name) for name in ("run_id", "state", "reason", "started_by", "started_at",
-                                                    "ended_at", "pass_number", "paused", "rate", "batch")},
-        **counts,
-        "seconds": round(seconds, 1),
-        "per_second": round(moved / seconds, 1) if seconds > 0 else 0.0,
-        "movers": [
-            {"mover": part.holder, "live": part.until > now, "claimed": len(part.claimed), "throttle": part.reason}
-            for part in slices
-        ],
-    }  # fmt: skip
 
 
 def _status_lines(shown: dict[str, Any]) -> str:

@@ -170,7 +170,10 @@ async def _roll_back(
             if redis_lost:
                 click.echo(f"waiting {settings.session_lease + 1:g} s for the hosts' leases to end", err=True)
                 return await work.rollback.force(take_over=take_over)
-            return await work.rollback.home(work.mover, work.validator, take_over=take_over, redis_off=redis_off)
+            done = await work.rollback.home(work.mover, work.validator, take_over=take_over, redis_off=redis_off)
+            if done.validated is not None:
+                await validate.note_of(settings, done.validated)
+            return done
         finally:
             await work.database.close()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from session_ops.cli.frame import MISMATCH, UNFINISHED, as_json, execute, fail, result, run
+from session_ops.cli.frame import MISMATCH, UNFINISHED, as_json, execute, fail, note, result, run
 from session_ops.cli.migration_stores import Opened, with_legacy
 from session_ops.cli.progress import StatusLine
 
@@ -49,7 +49,7 @@ def validate(
     execute: bool,
     as_json: bool,
 ) -> None:
-    """Compare the stores, in both directions, while the fleet serves; changes nothing.
+    """Compare the stores, in both directions, while the fleet serves; changes no session.
 
     What the legacy store leaves to Redis is there, with the same user, agent, data, times, revision and version and the
     same absolute expiry; what Redis serves has such a row; no session is served by both, and none by neither. What
@@ -135,9 +135,20 @@ async def _validate(
             done = await validator.run(way, sample=sample)
             if repair and done.mismatches:
                 done = msgspec.structs.replace(done, repaired=await validator.repair())
+            await note_of(settings, done)
             return done
         finally:
             await database.close()
+
+
+async def note_of(settings: Settings, done: Validated) -> None:
+    """Leave in the audit that somebody has looked, and what was found: counts, no ids."""
+    from session_ops.migration.report import VALIDATED  # noqa: PLC0415 - not needed for --help
+
+    await note(
+        settings, VALIDATED, way=done.way, state=done.state, rows=done.rows, records=done.records, lag=done.lag,
+        busy=done.busy, mismatches=done.kinds, repaired=len(done.repaired), seconds=done.seconds,
+    )  # fmt: skip
 
 
 def lines_of(done: Validated, *, repair: bool = False, execute: bool = False) -> str:

@@ -40,6 +40,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     previous_hash: str
     hash: str
 
+    def told(self) -> dict[str, Any]:
+        """The line for a reader, `detail` decoded and `run` beside it. What somebody has put there may be anything."""
+        try:
+            detail = msgspec.json.decode(self.detail)
+        except msgspec.DecodeError:
+            detail = self.detail
+        run_id = detail.pop("run", None) if isinstance(detail, dict) else None
+        return {**msgspec.to_builtins(self), "run": run_id, "detail": detail}
+
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """The last line, as the head has it; number 0: there is none."""
