@@ -9,6 +9,9 @@ import pytest
 
 from tests.fleet import lab
 from tests.fleet.test_legacy_store import FRESH_AGAIN, WANTED, ask, database
+from tests.pages import Page
+
+REPORT = lab.ROOT / "out" / "migration-report.html"
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +97,7 @@ def test_a_fleet_migrates_step_by_step() -> None:
             migrate("-e", f"migrate_to={percent}")
             owned, home = in_redis(percent)
             assert (owned, flags()) == (home, everywhere(percent))
+            assert f"Run {status()['run']['run_id']}" in Page(REPORT.read_text()).text  # type: ignore[index]
             assert home > 0
 
         lab.inside("app2", FRESH_AGAIN)
