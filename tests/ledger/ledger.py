@@ -23,9 +23,10 @@ from tests.ledger.wire import Host
 from tests.linearizability import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tests.ledger.phases import Phase
+    from tests.ledger.sessions import Existing
 
 FIRST_PHASE = "before any mark"
 
@@ -44,11 +45,13 @@ class Ledger:
         keep: int = 5000,
         patience: float = 60.0,
         timeout: float = 4.0,
+        existing: Iterable[Existing] = (),
     ) -> None:
         """`hosts` are addresses like `http://ADDRESS:PORT`; `token` needs all scopes; `rate` in requests per second.
 
         `keep` sessions at most are read back at the end; those beyond were read back when they retired. `patience`:
-        seconds that hosts have at the end to answer. `timeout` of a request in seconds.
+        seconds that hosts have at the end to answer. `timeout` of a request in seconds. `existing`: users of before,
+        who are used, changed and ended as those are that the ledger makes.
         """
         self._seed = seed
         self._patience = patience
@@ -61,7 +64,7 @@ class Ledger:
         self._back = ReadBack(calls, self._judge, archive)
         # Users of another run on the same stores have other names, also where the seed is the same.
         name = f"ledger-{secrets.token_hex(4)}"
-        self._load = Load(calls, self._back, archive, chance, rate=rate, name=name)
+        self._load = Load(calls, self._back, archive, chance, rate=rate, name=name, existing=existing)
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -77,6 +80,11 @@ class Ledger:
     def phase(self) -> Phase:
         """The figures since the last mark."""
         return self._phases.all[-1]
+
+    @property
+    def adopted(self) -> set[str]:
+        """The existing sessions that were taken so far; all others are as they were."""
+        return self._load.adopted
 
     async def hold(self, seconds: float, enough: asyncio.Event | None = None) -> None:
         """Let the load go on for `seconds`, until `enough` is set, or until the ledger breaks down; `stop` says why."""

@@ -7,16 +7,19 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from tests.ledger.archive import begin_anew
 from tests.ledger.sessions import Stage, Tracked, User
+from tests.linearizability import History
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
 
     from tests.ledger.answers import Answer
     from tests.ledger.archive import Archive
     from tests.ledger.calls import Calls
     from tests.ledger.readback import ReadBack
+    from tests.ledger.sessions import Existing
 
 _TICK = 0.005
 _RUNNING_LIMIT = 400
@@ -47,10 +50,24 @@ class Load:
     """Sends `rate` requests per second, spread over the hosts, to about `rate / 10` sessions at a time."""
 
     def __init__(
-        self, calls: Calls, read_back: ReadBack, archive: Archive, chance: random.Random, *, rate: float, name: str
+        self,
+        calls: Calls,
+        read_back: ReadBack,
+        archive: Archive,
+        chance: random.Random,
+        *,
+        rate: float,
+        name: str,
+        existing: Iterable[Existing] = (),
     ) -> None:
-        """`name` is the beginning of the users' ids: no other run on the same stores may have it."""
+        """`name` is the beginning of the users' ids: no other run on the same stores may have it.
+
+        While there are `existing` users, every second one is taken from them, in their order.
+        """
         self.held_back = 0
+        self.adopted: set[str] = set()
+        """The existing sessions that were taken, and may be other than they were."""
+        self._existing = iter(existing)
         self._calls = calls
         self._back = read_back
         self._archive = archive
@@ -108,7 +125,7 @@ class Load:
             return self._repeated(self._due.popleft())
         living = sum(len(user.sessions) + user.creating for user in self._users)
         if living < self._wanted and self._settling < self._wanted and self._chance.random() < 0.5:
-            return self._create(self._new_user())
+            return self._begin(self._new_user())
         kept = self._archive.drawn() if self._chance.random() < 0.05 else None
         if kept is not None:
             return self._back.audit(*kept)
@@ -147,9 +164,18 @@ class Load:
     def _new_user(self) -> User:
         self._numbers += 1
         budget = _OLD_BUDGET if self._chance.random() < 0.1 else self._chance.randint(*_BUDGET)
-        user = User(f"{self._name}-{self._numbers}", budget)
+        existing = next(self._existing, None) if self._numbers % 2 else None
+        user = User(existing.user_id if existing else f"{self._name}-{self._numbers}", budget)
+        for session_id, data in existing.sessions.items() if existing else ():
+            tracked = Tracked(session_id, user, History())
+            begin_anew(tracked, {"data": dict(data), "revision": None})
+            user.sessions.append(tracked)
+            self.adopted.add(session_id)
         self._users.append(user)
         return user
+
+    def _begin(self, user: User) -> Coroutine[None, None, None]:
+        return self._step(user.sessions[0], "read") if user.sessions else self._create(user)
 
     async def _create(self, user: User) -> None:
         user.creating += 1

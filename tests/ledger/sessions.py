@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Mapping
 
     from tests.linearizability import Call, History
 
@@ -66,6 +67,14 @@ class Tracked:
             self.values += 1
             given[name] = None if removing and chance.random() < 0.2 else self.values
         return given
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """A user of before the run, whom nobody else uses: all its sessions by id, with the attributes each must have."""
+
+    user_id: str
+    sessions: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(eq=False, slots=True)

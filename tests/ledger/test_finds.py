@@ -10,6 +10,7 @@ import pytest
 
 from tests.ledger import stores
 from tests.ledger.ledger import Ledger
+from tests.ledger.sessions import Existing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,3 +114,49 @@ async def test_a_silence_counts_in_the_phase_in_which_it_began() -> None:
     assert fault["silence"]["one session"] >= 0.65
     assert 0.2 <= healed["silence"]["overall"] <= fault["silence"]["overall"] - 0.4
     assert fault["failed"]["store-unavailable"] > 20
+
+
+def existing(store: stores.Store, users: int = 20) -> list[Existing]:
+    """Users of before the run, two sessions each, as the store has them and the ledger is told."""
+    made = []
+    for number in range(users):
+        sessions = {f"old-{number}-{each}": {"n": number, "each": each} for each in range(2)}
+        made.append(Existing(f"before-{number}", sessions))
+        for session_id, data in sessions.items():
+            store.sessions[session_id] = {
+                "id": session_id,
+                "user_id": f"before-{number}",
+                "data": data,
+                "revision": "r",
+            }
+    return made
+
+
+async def test_sessions_of_before_the_run_are_used_changed_and_ended_like_others() -> None:
+    async with stores.Store() as store:
+        told = existing(store)
+        before = {each: dict(store.sessions[each]["data"]) for user in told for each in user.sessions}
+        ledger = Ledger(store.urls, "token", rate=500, seed=7, patience=5, existing=told)
+        await ledger.start()
+        limit = time.monotonic() + PATIENCE
+        while (ledger.report().checked < 80 or len(ledger.adopted) < 40) and time.monotonic() < limit:
+            await ledger.hold(0.1)
+        await ledger.stop()
+    assert ledger.report().ok, ledger.report().table()
+    assert ledger.adopted == set(before)
+    changed = [each for each in before if each not in store.sessions or store.sessions[each]["data"] != before[each]]
+    assert len(changed) > 20
+
+
+async def test_a_session_of_before_the_run_that_is_not_as_it_was_is_found() -> None:
+    async with stores.Store() as store:
+        told = existing(store)
+        del store.sessions["old-0-0"]
+        store.sessions["old-1-0"]["data"] = {"n": 1, "each": "another's"}
+        ledger = Ledger(store.urls, "token", rate=500, seed=7, patience=5, existing=told)
+        await ledger.start()
+        limit = time.monotonic() + PATIENCE
+        while len(ledger.adopted) < 4 and time.monotonic() < limit:
+            await ledger.hold(0.1)
+        await ledger.stop()
+    assert ledger.report().lost == 2, ledger.report().table()
