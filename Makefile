@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
         stateful test-fleet test-fleet-slow test-ansible-core model model-deep mutation wheelhouse chaos soak \
+        rehearsal \
         bench-rollout bench-store bench-owned bench-move bench-memory bench-prepare lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -15,6 +16,7 @@ PLAY := ansible-playbook
 ARGS ?=
 MINUTES ?= 30
 EXAMPLES ?= 30
+SESSIONS ?= 100000
 SEED ?= $(shell shuf -i 1-999999 -n 1)
 
 help: ## This list
@@ -66,7 +68,7 @@ stateful: ## The owned store under EXAMPLES random runs of each database, and wi
 
 test-ledger: ## The ledger finds broken stores, passes correct ones and the real service; the rig heals what it breaks
 	@scripts/bootstrap test
-	@pytest tests/ledger tests/chaos $(ARGS)
+	@pytest tests/ledger tests/chaos tests/rehearsal $(ARGS)
 
 test-integration: ## Tests with real servers on loopback
 	@scripts/bootstrap test
@@ -103,6 +105,10 @@ chaos: ## Every fault once on the lab's fleet, under the ledger: out/chaos.json
 soak: ## Faults at random on the lab's fleet for MINUTES, picked by SEED, under the ledger: out/soak.json
 	@scripts/bootstrap test
 	@python -m tests.chaos soak --minutes $(MINUTES) --seed $(SEED) --hold 15 $(ARGS)
+
+rehearsal: wheelhouse ## A migration of SESSIONS sessions, there and back, on a lab of its own: out/rehearsal.json
+	@scripts/bootstrap test
+	@scripts/rehearsal --sessions $(SESSIONS) --seed $(SEED) $(ARGS)
 
 bench-rollout: ## Time first rollout, second run and verification on a lab of its own: out/bench-rollout.json
 	@scripts/bootstrap test

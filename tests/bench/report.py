@@ -38,6 +38,12 @@ def meets(value: float, goal: str) -> bool:
 
 def publish(target: str, figures: list[Figure]) -> int:
     """Print the table, write `out/TARGET.json`, and return the exit code: 1 when a goal is missed."""
+    show(figures)
+    return write(target, figures)
+
+
+def show(figures: list[Figure]) -> None:
+    """Print the table."""
     width = max(len(figure.name) for figure in figures)
     print(f"\n{'figure':{width}}  {'median':>10}  {'unit':8}  {'goal':8}  ok   runs")
     for figure in figures:
@@ -45,6 +51,10 @@ def publish(target: str, figures: list[Figure]) -> int:
         verdict = ("yes" if figure.ok else "NO") if figure.goal else "-"
         row = f"{figure.name:{width}}  {figure.value:>10.3g}  {figure.unit:8}  {figure.goal or '-':8}"
         print(f"{row}  {verdict:3}  {runs}")
+
+
+def write(target: str, figures: list[Figure]) -> int:
+    """Write `out/TARGET.json`; the exit code is 1 when a goal is missed."""
     OUT.mkdir(exist_ok=True)
     (OUT / f"{target}.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
     return 0 if all(figure.ok for figure in figures) else 1
