@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
         stateful test-fleet test-fleet-slow test-ansible-core model model-deep mutation wheelhouse chaos soak \
-        rehearsal \
+        rehearsal mover-kills \
         bench-rollout bench-store bench-owned bench-move bench-memory bench-prepare lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -17,6 +17,7 @@ ARGS ?=
 MINUTES ?= 30
 EXAMPLES ?= 30
 SESSIONS ?= 100000
+KILLS ?= 200
 SEED ?= $(shell shuf -i 1-999999 -n 1)
 
 help: ## This list
@@ -105,6 +106,10 @@ chaos: ## Every fault once on the lab's fleet, under the ledger: out/chaos.json
 soak: ## Faults at random on the lab's fleet for MINUTES, picked by SEED, under the ledger: out/soak.json
 	@scripts/bootstrap test
 	@python -m tests.chaos soak --minutes $(MINUTES) --seed $(SEED) --hold 15 $(ARGS)
+
+mover-kills: ## The mover killed KILLS times at random among callers, on real servers: out/mover-kills.json
+	@scripts/bootstrap test
+	@python -m tests.chaos.mover_kills --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 rehearsal: wheelhouse ## A migration of SESSIONS sessions, there and back, on a lab of its own: out/rehearsal.json
 	@scripts/bootstrap test
