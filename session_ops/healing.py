@@ -36,6 +36,11 @@ RETURN_AFTER: Final = 60.0
 """Seconds for which every live host must have had good answers before a Redis that was given up is taken again."""
 
 
+def too_many_bumps(row: ControlRow) -> bool:
+    """Whether there were three automatic bumps within ten minutes, by the legacy store's clock."""
+    return len(row.bumped_at) >= REMEMBERED and row.now - row.bumped_at[-REMEMBERED] < LIMIT_WITHIN * 1000
+
+
 class Verdict(NamedTuple):
     """What should be done: a bump for this cause, to `target` or to no server. `since`: the first bad answer."""
 
@@ -181,7 +186,7 @@ class Healing:
         )
 
     def _limited(self, row: ControlRow) -> bool:
-        many = len(row.bumped_at) >= REMEMBERED and row.now - row.bumped_at[-REMEMBERED] < LIMIT_WITHIN * 1000
+        many = too_many_bumps(row)
         if many and not self.halted:
             self._log.error("automatic_bumps_halted", bumps=len(row.bumped_at), within_seconds=LIMIT_WITHIN)
         self.halted = many

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from session_ops.cli.frame import USAGE, as_json, fail, result, settings_or_exit
 from session_ops.errors import SettingsError
 from session_ops.settings import shown
 from session_ops.settings_table import SETTINGS
-
-if TYPE_CHECKING:
-    from session_ops.settings import Settings
 
 
 @click.command("settings")
@@ -29,7 +24,12 @@ def command(*, as_json: bool, check: bool) -> None:
     """
     settings = settings_or_exit()
     if check:
-        _check_parts(settings)
+        from session_ops.serve.backend import check_parts  # noqa: PLC0415 - not needed for --help
+
+        try:
+            check_parts(settings)
+        except SettingsError as error:
+            fail(str(error), USAGE)
         return
     rows = [
         {
@@ -49,19 +49,3 @@ def command(*, as_json: bool, check: bool) -> None:
         return "\n".join(f"{row['name']:<{width}} = {row['value']!s:<24} # {row['source']}" for row in rows)
 
     result(rows, lines, as_json=as_json)
-
-
-def _check_parts(settings: Settings) -> None:
-    """What only shows when a value is used; nothing is connected to."""
-    from session_ops.agents import load_agent_manager  # noqa: PLC0415 - not needed for --help
-    from session_ops.api.tokens import Tokens  # noqa: PLC0415
-    from session_ops.redis_access import connect  # noqa: PLC0415
-    from session_ops.serve.backend import check_legacy  # noqa: PLC0415
-
-    try:
-        Tokens.from_setting(settings.session_tokens)
-        load_agent_manager(settings.session_agent_manager)
-        connect(settings)
-        check_legacy(settings)
-    except SettingsError as error:
-        fail(str(error), USAGE)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from session_ops.migration.outlook import Outlook
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from session_ops.migration.outlook import Plan
     from session_ops.migration.run_records import Target
@@ -85,28 +85,37 @@ def control_flaw(control: ControlRow, *, bumps: bool) -> str | None:
 
 def hosts_flaw(reports: Sequence[HostRow], names: Collection[str], control: ControlRow) -> str | None:
     """What is wrong with the hosts. A report at all says that a release knows the ownership protocol."""
+    return next((reason for _, reason in hosts_flaws(reports, names, control)), None)
+
+
+def hosts_flaws(
+    reports: Sequence[HostRow], names: Collection[str], control: ControlRow
+) -> Iterator[tuple[Literal["missing", "silent", "strange", "late", "cut off"], str]]:
+    """Everything that is wrong with the hosts, by kind. `names`: those of the inventory; none: not known."""
     live = [row for row in reports if row.live]
-    missing = sorted(set(names) - {row.host for row in live})
-    if missing:
-        return (
-            f"{', '.join(missing)} of the inventory does not report to the legacy store: a release that knows session"
-            " ownership must serve there (`systemctl status session-service`, playbooks/rollout.yml)"
+    if missing := sorted(set(names) - {row.host for row in live}):
+        yield (
+            "missing",
+            (
+                f"{', '.join(missing)} of the inventory does not report to the legacy store: a release that knows"
+                " session ownership must serve there (`systemctl status session-service`, playbooks/rollout.yml)"
+            ),
         )
     if not live:
-        return "no host reports to the legacy store: the service must run (playbooks/rollout.yml)"
-    strange = sorted({row.host for row in live} - set(names)) if names else []
-    if strange:
-        return (
-            f"{', '.join(strange)} serves and is not in the inventory: its flag would stay as it is; add it to"
-            " session_service, or stop its service"
+        yield "silent", "no host reports to the legacy store: the service must run (playbooks/rollout.yml)"
+    if names and (strange := sorted({row.host for row in live} - set(names))):
+        yield (
+            "strange",
+            (
+                f"{', '.join(strange)} serves and is not in the inventory: its flag would stay as it is; add it to"
+                " session_service, or stop its service"
+            ),
         )
-    late = sorted({row.host for row in live if row.generation != control.generation})
-    if late:
-        return f"{', '.join(late)} does not know generation {control.generation} yet: wait, then run this again"
+    if late := sorted({row.host for row in live if row.generation != control.generation}):
+        yield "late", f"{', '.join(late)} does not know generation {control.generation} yet: wait, then run this again"
     bad = sorted({row.host for row in live if row.redis_bad_since is not None}) if control.redis == "on" else []
     if bad:
-        return f"{', '.join(bad)} does not reach Redis: see its /readyz and the network between them"
-    return None
+        yield "cut off", f"{', '.join(bad)} does not reach Redis: see its /readyz and the network between them"
 
 
 def memory_flaw(plan: Plan) -> str | None:

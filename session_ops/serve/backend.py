@@ -102,6 +102,17 @@ async def _owned(
         await store.close()
 
 
+def check_parts(settings: Settings) -> None:
+    """Raise `SettingsError` for what only shows when a value is used; nothing is connected to."""
+    from session_ops.agents import load_agent_manager  # noqa: PLC0415 - a look at the settings needs no server
+    from session_ops.api.tokens import Tokens  # noqa: PLC0415
+
+    Tokens.from_setting(settings.session_tokens)
+    load_agent_manager(settings.session_agent_manager)
+    connect(settings)
+    check_legacy(settings)
+
+
 def check_legacy(settings: Settings) -> None:
     """Raise `SettingsError` for a legacy database that cannot be used; opens nothing."""
     if not settings.legacy_database_url:

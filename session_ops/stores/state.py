@@ -35,7 +35,7 @@ async def describe(connection: Connection, prefix: str | None, pin: bytes = NO_P
     for answer in answers:
         if isinstance(answer, BaseException) and not isinstance(answer, StoreUnavailableError):
             raise answer
-    fields = _fields(info) if isinstance(info, bytes) else {}
+    fields = info_fields(info) if isinstance(info, bytes) else {}
     library = _library(guard)
     if not isinstance(guard, list | StoreUnavailableError):
         guard = unexpected(change=False)
@@ -65,7 +65,8 @@ def _library(guard: Any) -> bool | None:
     return False if guard.reason == NO_LIBRARY else None
 
 
-def _fields(info: bytes) -> dict[str, str]:
+def info_fields(info: bytes) -> dict[str, str]:
+    """What INFO has answered, by name."""
     lines = info.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
 
