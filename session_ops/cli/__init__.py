@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "sessions": ("sessions", "Look at sessions, and end them."),
     "cleanup": ("cleanup", "Remove ended sessions now and tell the agent manager."),
     "migrate": ("migrate", "Move an application's sessions into Redis, and back."),
+    "doctor": ("doctor", "Look at everything from this host, and say what to do."),
     "rollback": ("rollback", "Every session back to the legacy store, also where Redis is lost."),
 }
 

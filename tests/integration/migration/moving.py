@@ -84,7 +84,7 @@ class Migration:
     async def sql(self, *statements: str) -> Sequence[Any]:
         """Statements on the control tables and on `visits`."""
         namespace = self.application.namespace
-        names = ("stage", "steps", "control", "lock", "runs", "run_samples", "slices", "quarantine")
+        names = ("stage", "steps", "control", "lock", "runs", "run_samples", "slices", "quarantine", "hosts")
         for name in names if namespace else ():
             statements = tuple(one.replace(f" session_{name}", f" {namespace}.session_{name}") for one in statements)
         return await self.application.sql(*statements)
