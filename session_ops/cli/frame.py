@@ -134,8 +134,8 @@ def run(work: Coroutine[Any, Any, Result], settings: Settings) -> Result:
     except StoreUnavailableError as error:
         if error.store == "legacy":
             fail(f"{error}; check LEGACY_DATABASE_URL and the database's own log", LEGACY_UNREACHABLE)
-        address = f"{settings.redis_host}:{settings.redis_port}"
-        fail(f"{error} (Redis at {address}); `session-ops generation show` looks closer", REDIS_UNREACHABLE)
+        where = f"{settings.redis_host}:{settings.redis_port}, as {settings.redis_username or 'default'}"
+        fail(f"{error} (Redis at {where}); `session-ops generation show` looks closer", REDIS_UNREACHABLE)
     except SettingsError as error:
         fail(str(error), USAGE)
     except PreconditionError as error:

@@ -62,7 +62,8 @@ class Gates:
         state = await self._store.describe_redis()
         reached = state.details.get("keys") is not None or state.state == "up"
         if not reached:
-            return f"Redis does not answer ({state.reason}): `session-ops generation show` looks closer"
+            user = self._settings.redis_username or "default"
+            return f"Redis does not answer {user} ({state.reason}): `session-ops generation show` looks closer"
         if control.redis == "on" and state.state != "up":
             return f"Redis answers, but {state.reason}: the hosts bump to it by themselves; wait, then run this again"
         return None

@@ -106,6 +106,23 @@ def test_nothing_is_moved_until_it_is_asked_for_and_then_the_status_says_so(oper
     assert "it fits" in plan or "no maxmemory" in plan
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(("run", "--execute"), 7), (("validate",), 7), (("stage", "begin", "60"), 3)],
+)
+def test_a_wrong_password_is_said_with_its_user_and_never_shown(
+    operator: Operator, command: tuple[str, ...], code: int
+) -> None:
+    operator.environment["REDIS_PASSWORD"] = "wrong-canary"
+    began = time.monotonic()
+    refused = operator(*command)
+    assert (refused.exit_code, time.monotonic() - began < 5) == (code, True), refused.output
+    assert SERVICE_USER in refused.stderr
+    assert "wrong password" in refused.stderr
+    assert "wrong-canary" not in refused.output
+    assert operator.sql("SELECT count(*) FROM visits WHERE owner = 'redis'")[0][0] == 0
+
+
 def test_one_session_can_be_brought_home(operator: Operator) -> None:
     assert operator.json("one", "s1") == {
         "home": "redis", "owner": "legacy", "changed": True,
