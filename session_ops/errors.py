@@ -22,6 +22,9 @@ class InvalidSessionError(SessionOpsError):
 class SessionTooLargeError(InvalidSessionError):
     """The session's data would exceed the size limit. Nothing was written."""
 
+    mode: str | None = None
+    """The mode that Redis answered with it; None where no store was asked."""
+
 
 class SessionNotFoundError(SessionOpsError):
     """No live session has this id: it never existed, has ended, or has expired."""
@@ -33,6 +36,9 @@ class SessionExistsError(SessionOpsError):
 
 class RevisionConflictError(SessionOpsError):
     """The session's revision is not the one the caller expected. Nothing was written."""
+
+    mode: str | None = None
+    """The mode that Redis answered with it; None where the legacy store did."""
 
     def __init__(self, session_id: str, revision: str) -> None:
         """`revision` is the one the session has now."""
@@ -86,6 +92,10 @@ class HeldError(SessionOpsError):
 
 class StageConflictError(SessionOpsError):
     """The migration is at another stage than this step goes on from. Nothing was changed."""
+
+
+class MismatchError(SessionOpsError):
+    """The stores do not agree. What was to follow was not done."""
 
 
 class UnfinishedError(SessionOpsError):

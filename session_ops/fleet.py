@@ -155,6 +155,6 @@ class Member:
                 good_age=pulse.age(pulse.good_at),
                 good_since_age=pulse.age(pulse.good_since),
                 bad_age=pulse.age(pulse.bad_since),
-                detail=None,
+                pin=control.pin,
             )
         )

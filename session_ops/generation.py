@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from session_ops.errors import SessionNotFoundError, StoreUnavailableError
+from session_ops.errors import (
+    RevisionConflictError,
+    SessionNotFoundError,
+    SessionTooLargeError,
+    StoreUnavailableError,
+)
 from session_ops.limits import encode_attributes, encode_names
 from session_ops.operations import Changed
 from session_ops.stores.answers import accepted, expected
@@ -131,7 +136,7 @@ class RedisGeneration:
         written = type(reply) is bytes
         head = reply if written else reply[0]
         if written and len(head) <= 8:
-            accepted(session_id, answer)  # raises: the revision differs
+            _accepted(session_id, answer)  # raises: the revision differs
         record = unpack_record(session_id, [b"", head])
         return Changed(record, answer[3].decode(), written=written)
 
@@ -193,7 +198,7 @@ class RedisGeneration:
     ) -> Changed | None:
         answer = await self._add(changes, session_id, arguments, size)
         try:
-            accepted(session_id, answer)
+            _accepted(session_id, answer)
         except SessionNotFoundError:
             return None
         record = unpack_record(session_id, answer[2])
@@ -230,6 +235,15 @@ class Generations:
         del error
         if self.current is not None and self.current.generation == generation:
             self._on_failure()
+
+
+def _accepted(session_id: str, answer: Answer) -> None:
+    """Raise what the answer says instead of a change, with the mode by which it counts."""
+    try:
+        accepted(session_id, answer)
+    except (RevisionConflictError, SessionTooLargeError) as error:
+        error.mode = answer[3].decode()
+        raise
 
 
 def _copied(session: Session) -> tuple[Argument, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -21,19 +21,22 @@ from session_ops.records import Changed
 from session_ops.stores.expiry import slide
 from session_ops.stores.found import Put
 from session_ops.stores.legacy_writes import draw_revision
+from session_ops.stores.replies import WRONG_MODE
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from session_ops.control import HostControl
     from session_ops.generation import Generations
     from session_ops.operations import Operation
-    from session_ops.ownership import Ownership
+    from session_ops.ownership import Ownership, RedisSteps
     from session_ops.records import Ended, NewSession, Page, Row, Session, Statistics
     from session_ops.stores.contract import Order
     from session_ops.stores.legacy import LegacySessionRepository
     from session_ops.stores.legacy_steps import LegacySteps
     from session_ops.stores.redis import RedisSessionRepository
+
+Answer = TypeVar("Answer")
 
 _ROUNDS: Final = 4
 """Tries of a create: each further one follows a control row that has changed meanwhile."""
@@ -86,8 +89,9 @@ class OwnedSessionRepository:
         in_redis = self._ownership.home(session_id) == "redis"
         for _ in range(_ROUNDS):
             redis = self._ownership.usable() if in_redis else None
-            if redis is not None and self._control.final(redis.generation):
-                return await self._complete_in_redis().create(msgspec.structs.replace(new, id=session_id))
+            born = await self._born_in_redis(redis, session_id, new)
+            if born is not None:
+                return born
             owner, generation = ("redis", redis.generation) if redis is not None else ("legacy", 0)
             row = await self._insert(session_id, new, owner, generation)
             if row is None:
@@ -179,11 +183,16 @@ class OwnedSessionRepository:
         """See `SessionRepository.delete_user`. The ids come from the complete store, each session from its owner."""
         check_owners(user_id, None)
         if self._is_final():
-            return await self._complete_in_redis().delete_user(user_id)
+            try:
+                return await self._complete_in_redis().delete_user(user_id)
+            except StoreUnavailableError as error:
+                if error.reason != WRONG_MODE:
+                    raise
+                # On the way back from final: each end has to reach its row
         born = (await self._steps.now()) or 0
         ended, cursor = 0, None
         while True:
-            page = await self._legacy.list_sessions(user_id=user_id, cursor=cursor, limit=_AT_ONCE, order="oldest")
+            page = await self.list_sessions(user_id=user_id, cursor=cursor, limit=_AT_ONCE, order="oldest")
             mine = [session.id for session in page.sessions if session.created_at <= born]
             ended += sum(await asyncio.gather(*map(self.delete, mine)))
             cursor = page.cursor
@@ -200,22 +209,23 @@ class OwnedSessionRepository:
         order: Order = "newest",
     ) -> Page:
         """See `SessionRepository.list_sessions`. From the complete store; a cursor is good for that store alone."""
-        store = self._complete_in_redis() if self._is_final() else self._legacy
-        return await store.list_sessions(user_id=user_id, agent_id=agent_id, cursor=cursor, limit=limit, order=order)
+        return await self._of_the_complete(
+            lambda store: store.list_sessions(
+                user_id=user_id, agent_id=agent_id, cursor=cursor, limit=limit, order=order
+            )
+        )
 
     async def count_active(self) -> int:
         """See `SessionRepository.count_active`. From the complete store."""
-        return await (self._complete_in_redis() if self._is_final() else self._legacy).count_active()
+        return await self._of_the_complete(lambda store: store.count_active())
 
     async def statistics(self) -> Statistics:
         """See `SessionRepository.statistics`. From the complete store."""
-        return await (self._complete_in_redis() if self._is_final() else self._legacy).statistics()
+        return await self._of_the_complete(lambda store: store.statistics())
 
     async def clean(self, limit: int) -> list[Ended]:
         """See `SessionRepository.clean`. From the complete store; Redis is asked about the sessions that it owns."""
-        if self._is_final():
-            return await self._complete_in_redis().clean(limit)
-        return await self._ends.clean(limit)
+        return await (self._complete_in_redis().clean(limit) if self._is_final() else self._ends.clean(limit))
 
     async def told(self, ended: Sequence[Ended]) -> None:
         """See `SessionRepository.told`."""
@@ -223,8 +233,7 @@ class OwnedSessionRepository:
 
     async def lead(self, task: str, holder: str, seconds: float) -> bool:
         """True while `holder` leads `task` for the next `seconds`: one holder at a time in the fleet."""
-        store = self._complete_in_redis() if self._is_final() else self._legacy
-        return await store.lead(task, holder, seconds)
+        return await self._of_the_complete(lambda store: store.lead(task, holder, seconds))
 
     async def close(self) -> None:
         """Wait for the touches under way; each ends within the stores' deadlines."""
@@ -245,6 +254,17 @@ class OwnedSessionRepository:
         finally:
             self._touching.pop(session_id, None)
 
+    async def _born_in_redis(self, redis: RedisSteps | None, session_id: str, new: NewSession) -> Session | None:
+        """CREATE, where this host knows that the mode is final; None where it is not, or not any more: a row first."""
+        if redis is None or not self._control.final(redis.generation):
+            return None
+        try:
+            return await self._complete_in_redis().create(msgspec.structs.replace(new, id=session_id))
+        except StoreUnavailableError as error:
+            if error.reason != WRONG_MODE:
+                raise
+            return None
+
     async def _insert(self, session_id: str, new: NewSession, owner: str, generation: int) -> Row | None:
         parameters = self._steps.insert_parameters(
             session_id,
@@ -255,6 +275,19 @@ class OwnedSessionRepository:
             revision=draw_revision(),
         )
         return await self._steps.insert(parameters, owner, generation)
+
+    async def _of_the_complete(
+        self, ask: Callable[[RedisSessionRepository | LegacySessionRepository], Awaitable[Answer]]
+    ) -> Answer:
+        """What the complete store answers. On the way back from final Redis refuses once both of them are."""
+        if not self._is_final():
+            return await ask(self._legacy)
+        try:
+            return await ask(self._complete_in_redis())
+        except StoreUnavailableError as error:
+            if error.reason != WRONG_MODE:
+                raise
+            return await ask(self._legacy)
 
     def _is_final(self) -> bool:
         current = self._control.current

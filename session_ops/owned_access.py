@@ -169,6 +169,7 @@ def make_owned(
     *,
     moved: Callable[[Home], None] = lambda _: None,
     on_failure: Callable[[], None] = lambda: None,
+    moves_per_second: float = MOVES_PER_SECOND,
 ) -> OwnedStore:
     """Both stores of the settings. See `OwnedStore`."""
     return OwnedStore(
@@ -185,4 +186,5 @@ def make_owned(
         limits=Limits(size=settings.session_data_limit),
         moved=moved,
         on_failure=on_failure,
+        moves_per_second=moves_per_second,
     )

@@ -218,8 +218,8 @@ class Ownership:
                 s.ended = counts and await self._acknowledge(s, done, redis.generation)
                 return None
             found = await redis.read(s.operation.id)
-        except (RevisionConflictError, SessionTooLargeError):
-            if self._counts(redis, None):
+        except (RevisionConflictError, SessionTooLargeError) as error:
+            if self._counts(redis, error.mode):
                 raise
             self._came_late(s, redis)
             return None
@@ -362,9 +362,10 @@ class Ownership:
         return redis if redis is not None and redis.generation == control.generation else None
 
     def _counts(self, redis: RedisSteps, mode: str | None) -> bool:
-        """Whether an answer that has just arrived counts."""
-        generation = redis.generation
-        return mode == "final" or self._control.leased(generation) or self._control.final(generation)
+        """Whether an answer that has just arrived counts: within the lease, or where Redis itself says final. What this
+        host knows of the mode may be long over.
+        """
+        return mode == "final" or self._control.leased(redis.generation)
 
     def _came_late(self, s: _State, redis: RedisSteps) -> None:
         """An answer is there when the lease has run out: Redis has not been asked, and may be asked again."""

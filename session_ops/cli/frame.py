@@ -15,6 +15,7 @@ import msgspec
 
 from session_ops.errors import (
     HeldError,
+    MismatchError,
     PreconditionError,
     SessionOpsError,
     SettingsError,
@@ -144,6 +145,8 @@ def run(work: Coroutine[Any, Any, Result], settings: Settings) -> Result:
         fail(error.reasons[-1], PRECONDITION)
     except (HeldError, StageConflictError) as error:
         fail(str(error), HELD)
+    except MismatchError as error:
+        fail(str(error), MISMATCH)
     except UnfinishedError as error:
         fail(str(error), UNFINISHED)
     except StoreNotEmptyError as error:

@@ -38,7 +38,8 @@ class Opened:
 
         self.flag: Flag = Flag(use_redis_sessions=False, session_redis_percent=0)
         self._connection = connect(settings)
-        self.store: OwnedStore = make_owned(settings, self._connection, lambda: self.flag)
+        # A tool moves on nobody's behalf who would wait for it
+        self.store: OwnedStore = make_owned(settings, self._connection, lambda: self.flag, moves_per_second=1e9)
         self.moves = Moves(self.store.database, self.store.schema, self.store.control_schema)
         who = operator(settings)
         self.runs: RunStore = RunStore(self.store, self.moves, f"{who}:{os.getpid()}")

@@ -36,6 +36,14 @@ ROLLBACK: Final = "rollback"
 FINAL: Final = "final"
 """The stage in which the legacy store is complete no more."""
 
+BULK: Final = "bulk"
+SOAK: Final = "soak"
+"""The stages with many sessions in Redis, and with all of them."""
+
+FINALIZE: Final = "final"
+MIRROR: Final = "mirror"
+"""The steps that end the mirror, and that bring it back: they change no session's home."""
+
 BEGUN: Final = "begun"
 REACHED: Final = "reached"
 STOPPED: Final = "stopped"
@@ -129,7 +137,8 @@ class Stages:
             "UPDATE {stage} SET stage = 'prepared', use_redis = FALSE, percent = 0, canary_ids = '[]',"
             " changed_at = {now}, changed_by = :who"
         )
-        self._soak = sql("UPDATE {stage} SET stage = 'soak', changed_at = {now}, changed_by = :who")
+        self._of_run = sql("UPDATE {steps} SET run_id = :run WHERE number = :number")
+        self._become = sql("UPDATE {stage} SET stage = :stage, changed_at = {now}, changed_by = :who")
 
     async def read(self) -> Stage:
         """Where the migration is. Raises `PreconditionError` where the table is not prepared."""
@@ -222,13 +231,53 @@ class Stages:
             last = before.steps[0]
             await transaction.change(self._end, number=last.number, state=state, reason=reason, run=run_id, facts=facts)
             if state == REACHED and before.target.share == 100:
-                await transaction.change(self._soak, who=self._who)
+                await transaction.change(self._become, stage=SOAK, who=self._who)
             await self._audit.append(
                 transaction, f"stage {state}", step=step, reason=reason, run=run_id, facts=msgspec.Raw(facts.encode())
             )
             return True
 
         return await self._together(work)
+
+    async def begin_turn(self, step: str, *, run_id: str | None = None, take_over: bool = False) -> None:
+        """Begin FINALIZE or MIRROR, or go on with it: the stage becomes another only at its end. `run_id`: the run that
+        the operator has named. Raises `HeldError`.
+        """
+
+        async def work(transaction: Transaction) -> None:
+            [lock] = await transaction.change(self._lock)
+            before = await self._read(transaction)
+            if not take_over:
+                held = lock.holder is not None and (lock.until or 0) > lock.now and not is_dead(lock.holder)
+                _refuse_others(before, f"{lock.holder} ({lock.purpose})" if held else None, self._who)
+            last = before.steps[0] if before.steps else None
+            if last is not None and last.step == step and last.state != REACHED:
+                await transaction.change(self._again, number=last.number, who=self._who)
+            else:
+                number = last.number + 1 if last is not None else 1
+                await transaction.change(self._begin, number=number, step=step, who=self._who)
+                await transaction.change(self._of_run, number=number, run=run_id)
+            await self._audit.append(
+                transaction, "stage begun", step=step, run=run_id, before=before.target.text,
+                taken_over=last.began_by if last is not None and take_over else None,
+            )  # fmt: skip
+
+        await self._together(work)
+
+    async def end_turn(self, step: str, stage: str, *, facts: str = "{}") -> None:
+        """FINALIZE or MIRROR is reached, and the stage is `stage`. Raises `StageConflictError`."""
+
+        async def work(transaction: Transaction) -> None:
+            before = await self._read(transaction)
+            if not _ends(before, step, REACHED, None):
+                return
+            number = before.steps[0].number
+            await transaction.change(self._end, number=number, state=REACHED, reason=None, run=None, facts=facts)
+            await transaction.change(self._become, stage=stage, who=self._who)
+            told = msgspec.Raw(facts.encode())
+            await self._audit.append(transaction, "stage reached", step=step, stage=stage, facts=told)
+
+        await self._together(work)
 
     async def would_end(self, step: str, state: str, reason: str | None = None) -> bool:
         """What `end` would answer. Raises as it does, and changes nothing."""

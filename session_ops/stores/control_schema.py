@@ -110,7 +110,7 @@ class ControlSchema:
             Column("redis_good_at", BigInteger),
             Column("redis_good_since", BigInteger),
             Column("redis_bad_since", BigInteger),
-            Column("detail", Text),
+            Column("pin", Text),
         )
         self.lock = Table(
             "session_lock",

@@ -66,7 +66,7 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
     redis_good_at: int | None
     redis_good_since: int | None
     redis_bad_since: int | None
-    detail: str | None
+    pin: str | None
     live: bool
 
 
@@ -85,7 +85,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     good_age: int | None
     good_since_age: int | None
     bad_age: int | None
-    detail: str | None
+    pin: str | None
 
 
 class ControlStore:
@@ -136,6 +136,23 @@ class ControlStore:
                 .returning(c.generation.label("generation"))
             )
         )
+        # Between two modes, and never while a bump is under way
+        self._turn = built(
+            lambda: (
+                update(control)
+                .where(generation, c.mode == parameter("before"), c.closing.is_(None))
+                .values(mode=parameter("after"))
+                .returning(c.generation.label("generation"))
+            )
+        )
+        self._pin = built(
+            lambda: (
+                update(control)
+                .where(generation, c.mode == literal_column("'final'"))
+                .values(pin=parameter("pin"))
+                .returning(c.generation.label("generation"))
+            )
+        )
         self._address = built(
             lambda: (
                 update(control)
@@ -159,7 +176,7 @@ class ControlStore:
         hosts, now = schema.hosts, self._database.dialect.now()
         values: dict[str, Any] = {
             name: bindparam(f"new_{name}", type_=hosts.c[name].type)
-            for name in ("host", "pid", "release", "percent", "generation", "prefix", "mode", "closing", "detail")
+            for name in ("host", "pid", "release", "percent", "generation", "prefix", "mode", "closing", "pin")
         }
         values["use_redis"] = bindparam("new_use_redis", type_=Boolean)
         values |= {
@@ -226,6 +243,18 @@ class ControlStore:
     async def cancel(self, g: int, token: str | None = None) -> bool:
         """Cancel a bump of generation `g` (with `token`: only that one); whether one was under way."""
         return bool(await self._database.change(self._cancel, g=g, token=token))
+
+    async def turn(self, g: int, before: str, after: str) -> bool:
+        """The mode of generation `g` goes from `before` to `after` (section 9); False where it is another generation,
+        another mode, or a bump is under way.
+        """
+        return bool(await self._database.change(self._turn, g=g, before=before, after=after))
+
+    async def pin(self, g: int, pin: str) -> bool:
+        """The server of generation `g` is the one with this replication id, on the way back from final; False where it
+        is another generation, or not final.
+        """
+        return bool(await self._database.change(self._pin, g=g, pin=pin))
 
     async def set_addresses(self, addresses: str) -> bool:
         """Note where Redis is (HOST:PORT, comma between); whether that is new."""

@@ -13,7 +13,8 @@
 --   MODE         the function does not serve the generation's mode
 --
 -- The steps of the ownership protocol (docs/ownership.md, section 3) are PUT put, CAS update, replace and touch, KILL
--- delete, MARK mark, CREATE create, OPEN open; GET is a plain HGETALL between two calls of guard.
+-- delete, MARK mark, CREATE create, OPEN open; GET is a plain HGETALL between two calls of guard. `mode` changes the
+-- generation key on the ways to mode final and back (section 9).
 --
 -- A session is a hash: the field "" packs the bookkeeping, every other field is an attribute's JSON value. Bookkeeping:
 -- how it is filed, state, version, created, updated, expires (ms), revision, bytes of the data, number of attributes, own TTL
@@ -69,9 +70,17 @@ local function place(generation)
   return places[generation]
 end
 
--- What the call at hand was made with: its pin without the "*", whether the caller's control row is final, and whether
--- the function serves final generations alone
-local pin, caller_final, final_only
+-- What the call at hand was made with: its pin without the "*", whether the caller's control row is final, and which
+-- modes the function serves
+local pin, caller_final, served
+
+-- Which modes a function serves: any; those in which Redis alone knows all sessions, which on the ways to final and back
+-- is still so in hold, as the caller's control row says; or final alone
+local ANY, COMPLETE, FINAL = 0, 1, 2
+
+local function serves(mode)
+  return mode == 'final' or (served == COMPLETE and caller_final and mode == 'hold') or served == ANY
+end
 
 -- What every call begins with: the guards, the time, and the names that belong to the generation key
 local function enter(generation)
@@ -95,7 +104,7 @@ local function enter(generation)
   if not mode then
     return nil, redis.error_reply('LOST no generation key')
   end
-  if mode ~= 'final' and (final_only or pin == '') then
+  if not serves(mode) or (mode ~= 'final' and pin == '') then
     return nil, redis.error_reply('MODE the generation is in mode ' .. mode)
   end
   local time = call('TIME')
@@ -1146,6 +1155,44 @@ local function open(keys, args)
   return mode and 0 or 1
 end
 
+-- mode. ARGV: the mode to come from, and the one to go to: hold stands between mirror and final in either direction.
+-- Under the pin in every mode, and never over a key that is lost. Answers the mode that it found: either of the two.
+local WAYS = {mirror = 'hold', final = 'hold', hold = true}
+
+local function change_mode(keys, args)
+  local from, to = args[1], args[2]
+  local known = WAYS[from or ''] and WAYS[to or ''] and (WAYS[from] == to or WAYS[to] == from)
+  if #keys ~= 1 or not known then
+    return redis.error_reply(BAD_ARGUMENTS)
+  end
+  local replication = call('INFO', 'replication')
+  if not find(replication, 'role:master', 1, true) or #pin ~= 40
+    or not find(replication, 'master_replid:' .. pin, 1, true) then
+    return redis.error_reply('WRONGSERVER not the pinned server')
+  end
+  local mode = call('GET', keys[1])
+  if not mode then
+    return redis.error_reply('LOST no generation key')
+  end
+  if mode ~= from and mode ~= to then
+    return redis.error_reply('MODE the generation is in mode ' .. mode)
+  end
+  if mode ~= to then
+    call('SET', keys[1], to, 'XX')
+  end
+  return mode
+end
+
+-- keep. KEYS[2]: control:<g>:{p}:<name>. ARGV: what is to be kept under it, as text
+local function keep_text(keys, args)
+  local c, refused = enter(keys[1])
+  if not c or #keys ~= 2 or #args ~= 1 then
+    return refused or redis.error_reply(BAD_ARGUMENTS)
+  end
+  call('SET', keys[2], args[1])
+  return {c.mode, c.now}
+end
+
 -- guard: head and tail of a tick of reads
 local function answer_guard(keys)
   local c, refused = enter(keys[1])
@@ -1155,7 +1202,7 @@ local function answer_guard(keys)
   return {c.mode, c.now}
 end
 
-local function register(name, callback, only_final, ...)
+local function register(name, callback, modes, ...)
   local function run(keys, args)
     if not call then
       call, pcall, pack, unpack_head = redis.call, redis.pcall, struct.pack, struct.unpack
@@ -1164,7 +1211,7 @@ local function register(name, callback, only_final, ...)
     end
     pin = args[#args] or ''
     args[#args] = nil
-    final_only, caller_final = only_final, byte(pin) == 42
+    served, caller_final = modes, byte(pin) == 42
     if caller_final then
       pin = sub(pin, 2)
     end
@@ -1172,8 +1219,6 @@ local function register(name, callback, only_final, ...)
   end
   redis.register_function{function_name = 'session_v2_' .. name, callback = run, flags = {...}}
 end
-
-local ANY, FINAL = false, true
 
 register('update', update, ANY)
 register('replace', replace, ANY)
@@ -1186,10 +1231,12 @@ register('delete', delete, ANY, 'allow-oom')
 register('mark', mark, ANY, 'allow-oom')
 register('sweep', sweep, ANY, 'allow-oom')
 register('delete_user', delete_user, FINAL, 'allow-oom')
-register('heal', heal, FINAL, 'allow-oom')
-register('clean', clean, FINAL, 'allow-oom')
-register('told', told, FINAL, 'allow-oom')
-register('lead', lead, FINAL, 'allow-oom')
+register('heal', heal, COMPLETE, 'allow-oom')
+register('clean', clean, COMPLETE, 'allow-oom')
+register('told', told, COMPLETE, 'allow-oom')
+register('lead', lead, COMPLETE, 'allow-oom')
+register('keep', keep_text, COMPLETE, 'allow-oom')
+register('mode', change_mode, ANY, 'allow-oom')
 register('guard', answer_guard, ANY, 'no-writes')
-register('list', list, FINAL, 'no-writes')
-register('statistics', statistics, FINAL, 'no-writes')
+register('list', list, COMPLETE, 'no-writes')
+register('statistics', statistics, COMPLETE, 'no-writes')

@@ -50,6 +50,10 @@ class Functions:
         command: tuple[Argument, ...] = (f"{LIBRARY}_{function}", 1 + len(keys), names.generation, *sent)
         return await self._connection.call("FCALL", *command, change=True)
 
+    async def change_mode(self, before: str, after: str) -> list[Any]:
+        """The generation key of every partition goes from one mode to another; of each the mode that it had."""
+        return await asyncio.gather(*[self.change(names, "mode", before, after) for names in self.partitions])
+
     async def open(self, mode: str) -> list[Any]:
         """OPEN the generation in every partition, in one write: of each the pin (mode mirror), or 1 where it was new.
 

@@ -276,6 +276,14 @@ class RedisSessionRepository:
         with understood(change=True):
             return str(pins[0].decode())
 
+    async def change_mode(self, before: str, after: str) -> bool:
+        """The generation key goes from `before` to `after` (docs/ownership.md, section 9), under the pin, in all
+        partitions; whether any still said `before`. It is on disk only some time later. One round trip.
+        """
+        found = await self._functions.change_mode(before, after)
+        with understood(change=True):
+            return any(mode.decode() == before for mode in found)
+
     def draw_revision(self) -> bytes:
         """A new revision, as the functions take it."""
         return self._revisions.draw()

@@ -27,13 +27,14 @@ NO_LIBRARY: Final = f"no functions library {LIBRARY}"
 LOST: Final = "generation lost"
 NOT_PRIMARY: Final = "not the primary"
 NOT_EMPTY: Final = "not empty"
+WRONG_MODE: Final = "wrong mode"
 
 # By the first word of the message. All of them are decided before a command or a function starts: nothing happened.
 _REFUSALS = {
     "READONLY": NOT_PRIMARY,
     "WRONGSERVER": NOT_PRIMARY,
     "LOST": LOST,
-    "MODE": "wrong mode",
+    "MODE": WRONG_MODE,
     "OOM": "out of memory",
     "NOREPLICAS": "too few replicas",
     "MISCONF": "cannot persist",

@@ -25,7 +25,7 @@ def control(**changes: Any) -> ControlRow:
 def host(name: str, **changes: Any) -> HostRow:
     fields: dict[str, Any] = {
         "host": name, "pid": 1, "release": "1", "use_redis": True, "percent": 1, "seen_at": 1, "generation": 3,
-        "mode": "mirror", "redis_good_at": 1, "redis_good_since": 1, "redis_bad_since": None, "detail": None,
+        "mode": "mirror", "redis_good_at": 1, "redis_good_since": 1, "redis_bad_since": None, "pin": "p",
         "live": True,
     }  # fmt: skip
     return HostRow(**(fields | changes))
