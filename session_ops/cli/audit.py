@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from session_ops.cli.frame import MISMATCH, as_json, fail, result, run
-from session_ops.cli.migration_stores import Opened, with_legacy
+from session_ops.cli.frame import MISMATCH, as_json, fail, result, run, settings_or_exit
+from session_ops.cli.migration_stores import Opened, kept_in_redis
 
 if TYPE_CHECKING:
     from session_ops.migration.audit import Head
@@ -27,6 +27,8 @@ def audit(*, last: int | None, anchor: str | None, as_json: bool) -> None:
     Each line has the hash of the one before; the head has the last one's. Keep the number and hash that this prints
     somewhere else: with --anchor they also show a chain that was computed anew by somebody with the database's rights.
 
+    Without a legacy store any more: the lines that Redis keeps of the time until it was retired.
+
     Exit code 5: the chain is broken; the first broken line is named.
 
     \b
@@ -36,8 +38,8 @@ def audit(*, last: int | None, anchor: str | None, as_json: bool) -> None:
       session-ops migrate audit --anchor 41:9d0f...
     """
     expected = _anchor(anchor) if anchor else None
-    settings = with_legacy()
-    shown = run(_audit(settings, last, expected), settings)
+    settings = settings_or_exit()
+    shown = run((_audit if settings.legacy_database_url else _kept)(settings, last, expected), settings)
     result(shown, lambda: _lines(shown), as_json=as_json)
     if shown["broken"] is not None:
         fail(f"the audit is broken at line {shown['broken']}: {shown['reason']}", MISMATCH)
@@ -57,6 +59,13 @@ async def _audit(settings: Settings, last: int | None, anchor: Head | None) -> d
         after = 0 if last is None else max(0, verdict.head.seq - last)
         lines = [line.told() async for line in opened.audit.lines(after)] if last != 0 else []
         return {**msgspec.to_builtins(verdict), "shown": lines}
+
+
+async def _kept(settings: Settings, last: int | None, anchor: Head | None) -> dict[str, Any]:
+    """The audit as it was when the legacy store was retired: Redis keeps it."""
+    kept = await kept_in_redis(settings)
+    lines = kept.lines if last is None else kept.lines[len(kept.lines) - last :] if last else []
+    return {**msgspec.to_builtins(kept.verdict(anchor)), "shown": [line.told() for line in lines]}
 
 
 def _lines(shown: dict[str, Any]) -> str:

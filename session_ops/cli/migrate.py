@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from session_ops.cli import audit, migration_views, mover, report, stage, validate, watch
+from session_ops.cli import audit, migration_views, mover, report, retire, stage, validate, watch
 from session_ops.cli.frame import UNFINISHED, USAGE, as_json, execute, fail, operator, result, run, settings_or_exit
 from session_ops.cli.progress import StatusLine
 
@@ -29,6 +29,8 @@ def command() -> None:
       session-ops migrate plan                 what is there, and what will it take?
       session-ops migrate run --execute        every session to its home
       session-ops migrate validate             do both stores say the same?
+      session-ops migrate finalize             Redis alone, and what would be given up
+      session-ops migrate mirror               the way back from there
       session-ops migrate status
     """
 
@@ -41,6 +43,7 @@ for _one in (
     watch.watch,
     report.report,
     audit.audit,
+    *retire.COMMANDS,
 ):
     command.add_command(_one)
 

@@ -6,9 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 from session_ops.cli.frame import PRECONDITION, fail, operator, settings_or_exit
+from session_ops.errors import PreconditionError
 
 if TYPE_CHECKING:
     from session_ops.migration.audit import Audit
+    from session_ops.migration.kept import Kept
     from session_ops.migration.run_records import Target
     from session_ops.migration.runs import RunStore
     from session_ops.migration.stages import Stages
@@ -22,6 +24,21 @@ def with_legacy() -> Settings:
     if not settings.legacy_database_url:
         fail("LEGACY_DATABASE_URL: not set; without a legacy store there is nothing to move", PRECONDITION)
     return settings
+
+
+async def kept_in_redis(settings: Settings) -> Kept:
+    """What Redis keeps of the migration, where there is no legacy store any more. Raises `PreconditionError`."""
+    from session_ops.migration.kept import read_kept  # noqa: PLC0415 - not needed for --help
+    from session_ops.redis_access import connect  # noqa: PLC0415
+
+    prefix = settings.session_generation_prefix
+    if not prefix:
+        raise PreconditionError("LEGACY_DATABASE_URL: not set, and no SESSION_GENERATION_PREFIX either: nothing to ask")
+    connection = connect(settings)
+    try:
+        return await read_kept(connection, prefix)
+    finally:
+        await connection.close()
 
 
 class Opened:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from session_ops.cli.frame import as_json, execute, result, run
-from session_ops.cli.migration_stores import Opened, with_legacy
+from session_ops.cli.frame import as_json, execute, result, run, settings_or_exit
+from session_ops.cli.migration_stores import Opened, kept_in_redis, with_legacy
 from session_ops.cli.progress import StatusLine
 from session_ops.cli.stage import steps_of
 
 if TYPE_CHECKING:
+    from session_ops.migration.kept import Kept
     from session_ops.migration.outlook import Plan
     from session_ops.settings import Settings
 
@@ -45,11 +47,17 @@ def plan(*, percent: int | None, as_json: bool) -> None:
 def status(*, as_json: bool) -> None:
     """Show how far the migration is, from any host and at any time.
 
+    Without a legacy store any more: what Redis keeps of the time when it was retired.
+
     \b
     Example:
       session-ops migrate status --json
     """
-    settings = with_legacy()
+    settings = settings_or_exit()
+    if not settings.legacy_database_url:
+        kept = run(kept_in_redis(settings), settings)
+        result(_kept_status(kept), lambda: _kept_lines(kept), as_json=as_json)
+        return
     shown = run(_status(settings), settings)
     result(shown, lambda: _status_lines(shown), as_json=as_json)
 
@@ -175,6 +183,30 @@ async def _status(settings: Settings) -> dict[str, Any]:
             "quarantine": await Quarantine(opened.store).counts(),
             "run": await described(opened.runs, latest, lock.now) if latest is not None else None,
         }
+
+
+def _kept_status(kept: Kept) -> dict[str, Any]:
+    return {
+        "stage": kept.stage.stage,
+        "step": steps_of(kept.stage)[0] if kept.stage.steps else None,
+        "changed_at": kept.stage.changed_at,
+        "changed_by": kept.stage.changed_by,
+        "generation": kept.generation,
+        "prefix": kept.prefix,
+        "mode": "final",
+        "kept_at": kept.at,
+        "run": msgspec.to_builtins(kept.run),
+    }
+
+
+def _kept_lines(kept: Kept) -> str:
+    at = datetime.fromtimestamp(kept.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    run_id = kept.run.run_id if kept.run is not None else "-"
+    return (
+        f"stage        {kept.stage.stage}, since {at} UTC, by {kept.stage.changed_by}\n"
+        f"redis        generation {kept.generation}, prefix {kept.prefix}: it alone keeps the sessions\n"
+        f"run          {run_id}, the last one"
+    )
 
 
 def _status_lines(shown: dict[str, Any]) -> str:

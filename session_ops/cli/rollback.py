@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from session_ops.cli import validate
+from session_ops.cli import retire, validate
 from session_ops.cli.frame import MISMATCH, as_json, execute, fail, result, run
-from session_ops.cli.migration_stores import Opened, with_legacy
+from session_ops.cli.migration_stores import with_legacy
+from session_ops.cli.migration_work import Work
 from session_ops.cli.progress import StatusLine
 
 if TYPE_CHECKING:
-    from session_ops.migration.mover import Mover
     from session_ops.migration.rollback import Plan, Rollback, RolledBack
-    from session_ops.migration.validation import Validator
     from session_ops.settings import Settings
 
 
@@ -77,72 +74,30 @@ def command(
         fail(f"{len(done.validated.mismatches):,} mismatches; `session-ops migrate validate --full` again", MISMATCH)
 
 
-class _Work:
-    """Both stores, and what works on them. The table is read with time enough."""
+def _rollback(work: Work) -> Rollback:
+    from session_ops.migration.rollback import Rollback  # noqa: PLC0415 - not needed for --help
 
-    def __init__(self, settings: Settings, opened: Opened, status: StatusLine | None, rate: int | None) -> None:
-        from session_ops.migration.outlook import DEADLINE  # noqa: PLC0415 - not needed for --help
-        from session_ops.migration.rollback import Rollback  # noqa: PLC0415
-        from session_ops.stores.legacy_database import Database  # noqa: PLC0415
-        from session_ops.stores.legacy_moves import Moves  # noqa: PLC0415
+    opened, settings = work.opened, work.settings
 
-        self._settings, self._opened, self._status, self._rate = settings, opened, status, rate
-        self.database = Database(settings.legacy_database_url, deadline=DEADLINE, pool_size=1)
-        self._moves = Moves(self.database, opened.store.schema, opened.store.control_schema)
-        self.rollback: Rollback = Rollback(
-            opened.store,
-            opened.runs,
-            self._moves,
-            opened.stages,
-            opened.audit,
-            lease=settings.session_lease,
-            address=f"{settings.redis_host}:{settings.redis_port}",
-            partitions=settings.session_partitions,
-        )
+    async def abandon() -> bool:
+        return await (await retire.retirement(work)).abandon()
 
-    def mover(self) -> Mover:
-        """A mover that signals stop."""
-        from session_ops.migration.mover import Mover  # noqa: PLC0415 - not needed for --help
-
-        mover = Mover(self._opened.store, self._opened.runs, self._opened.moves, **self._options())
-        self._heed(mover)
-        return mover
-
-    def validator(self) -> Validator:
-        """A validation that signals stop."""
-        from session_ops.migration.validation import Validator  # noqa: PLC0415 - not needed for --help
-
-        validator = Validator(self._opened.store, self._moves, **self._options())
-        self._heed(validator)
-        return validator
-
-    def _options(self) -> dict[str, Any]:
-        from session_ops.migration.throttle import Throttle  # noqa: PLC0415 - not needed for --help
-
-        throttle = Throttle()
-        throttle.rate = self._rate
-        settings = self._settings
-        return {
-            "lease": settings.session_lease,
-            "partitions": settings.session_partitions,
-            "progress": self._status,
-            "throttle": throttle,
-        }
-
-    @staticmethod
-    def _heed(work: Mover | Validator) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, work.stop, f"interrupted by {number.name}")
+    return Rollback(
+        opened.store,
+        opened.runs,
+        work.moves,
+        opened.stages,
+        opened.audit,
+        lease=settings.session_lease,
+        address=f"{settings.redis_host}:{settings.redis_port}",
+        partitions=settings.session_partitions,
+        abandon=abandon,
+    )
 
 
 async def _plan(settings: Settings, *, redis_lost: bool, redis_off: bool) -> Plan:
-    async with Opened(settings) as opened:
-        work = _Work(settings, opened, None, None)
-        try:
-            return await work.rollback.plan(redis_lost=redis_lost, redis_off=redis_off)
-        finally:
-            await work.database.close()
+    async with Work(settings) as work:
+        return await _rollback(work).plan(redis_lost=redis_lost, redis_off=redis_off)
 
 
 async def _roll_back(
@@ -159,23 +114,20 @@ async def _roll_back(
     from session_ops.migration.rollback import RolledBack  # noqa: PLC0415
 
     configure_logs(settings.session_log_level)
-    async with Opened(settings) as opened:
-        work = _Work(settings, opened, status, rate)
-        try:
-            if not await work.rollback.is_prepared():
-                return RolledBack(changed=False, stage_changed=False, moved=0, generation=None, seconds=0.0)
-            if begin:
-                changed = await work.rollback.begin(redis_lost=redis_lost, take_over=take_over)
-                return RolledBack(changed=changed, stage_changed=changed, moved=0, generation=None, seconds=0.0)
-            if redis_lost:
-                click.echo(f"waiting {settings.session_lease + 1:g} s for the hosts' leases to end", err=True)
-                return await work.rollback.force(take_over=take_over)
-            done = await work.rollback.home(work.mover, work.validator, take_over=take_over, redis_off=redis_off)
-            if done.validated is not None:
-                await validate.note_of(settings, done.validated)
-            return done
-        finally:
-            await work.database.close()
+    async with Work(settings, status, rate) as work:
+        rollback = _rollback(work)
+        if not await rollback.is_prepared():
+            return RolledBack(changed=False, stage_changed=False, moved=0, generation=None, seconds=0.0)
+        if begin:
+            changed = await rollback.begin(redis_lost=redis_lost, take_over=take_over)
+            return RolledBack(changed=changed, stage_changed=changed, moved=0, generation=None, seconds=0.0)
+        if redis_lost:
+            click.echo(f"waiting {settings.session_lease + 1:g} s for the hosts' leases to end", err=True)
+            return await rollback.force(take_over=take_over)
+        done = await rollback.home(work.mover, work.validator, take_over=take_over, redis_off=redis_off)
+        if done.validated is not None:
+            await validate.note_of(settings, done.validated)
+        return done
 
 
 def _plan_lines(plan: Plan) -> str:

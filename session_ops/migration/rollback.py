@@ -20,7 +20,7 @@ from session_ops.migration.stages import REACHED, ROLLBACK
 from session_ops.stores.legacy_errors import NOT_PREPARED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from session_ops.migration.audit import Audit
     from session_ops.migration.mover import Mover
@@ -89,9 +89,10 @@ class Rollback:
         *,
         lease: float,
         address: str,
+        abandon: Callable[[], Awaitable[bool]],
         partitions: int = 1,
     ) -> None:
-        """`address` (HOST:PORT) of Redis is written beside a bump."""
+        """`address` (HOST:PORT) of Redis is written beside a bump; `abandon` gives up a finalize that was not final."""
         self._store = store
         self._runs = runs
         self._moves = moves
@@ -99,6 +100,7 @@ class Rollback:
         self._stages = stages
         self._audit = audit
         self._address = address
+        self._abandon = abandon
         self._partitions = partitions
 
     async def is_prepared(self) -> bool:
@@ -148,6 +150,8 @@ class Rollback:
                 f"generation {state.generation} ends without Redis, {self._lease + 1:g} s after it is announced: every"
                 " session is the legacy store's at once, however many there are"
             )
+        if state.mode == "hold" and not redis_lost:
+            will.append("the hold is given up, in which nothing moves back: the migration was about to be finalized")
         if state.in_redis:
             will.append(f"{state.in_redis:,} sessions go home by the mover, a few as they are touched")
         if not redis_lost:
@@ -177,12 +181,13 @@ class Rollback:
                 "the migration is final: the legacy store is not complete any more; bring the mirror back first"
                 " (`-e migrate_to=mirror`)"
             )
-        if control.mode == "hold" and not redis_lost:
-            raise PreconditionError("the mode is hold, in which nothing moves back; --redis-lost ends it by a bump")
         lock = await self._runs.at_work()
         if lock is not None and not take_over:
             raise HeldError(f"{lock.holder} is at work ({lock.purpose}); --take-over, if it is to end there")
-        return await self._stages.roll_back(take_over=take_over)
+        changed = await self._stages.roll_back(take_over=take_over)
+        if control.mode == "hold" and not redis_lost:
+            changed = await self._abandon() or changed  # nothing moves back in hold; a bump ends it as well
+        return changed
 
     async def home(
         self,

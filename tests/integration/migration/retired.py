@@ -83,7 +83,8 @@ class Retiring:
     def _turning(store: OwnedStore, before: Callable[[str], Awaitable[None]] | None) -> Turning:
         return Turning(store, lease=LEASE, patience=5.0, on_disk=0.1, before=before)
 
-    def _outbox(self, store: OwnedStore) -> Outbox:
+    def outbox(self, store: OwnedStore) -> Outbox:
+        """As a process of its own has it."""
         return Outbox(store.repository, self.agents, holder=f"operator{next(_numbers)}", patience=5.0)
 
     def retirement(self, before: Callable[[str], Awaitable[None]] | None = None) -> Retirement:
@@ -99,7 +100,7 @@ class Retiring:
             mover=lambda: self.migration.mover(store),
             validator=lambda: self.migration.validator(store),
             drain=lambda: Drain(store, self._moves(store)),
-            outbox=lambda: self._outbox(store),
+            outbox=lambda: self.outbox(store),
         )
 
     def coming_back(self, before: Callable[[str], Awaitable[None]] | None = None) -> ComingBack:
@@ -113,7 +114,7 @@ class Retiring:
             lease=LEASE,
             partitions=1,
             validator=lambda: self.migration.validator(store),
-            outbox=lambda: self._outbox(store),
+            outbox=lambda: self.outbox(store),
         )
 
     async def finalize(self, before: Callable[[str], Awaitable[None]] | None = None, **terms: Any) -> Finalized:
@@ -125,8 +126,8 @@ class Retiring:
         """Bring it back."""
         return await self.coming_back(before).run()
 
-    async def control(self) -> tuple[Any, ...]:
-        """Generation, mode and the generation key's mode."""
+    async def control(self) -> tuple[int, str]:
+        """The generation, and the mode in the control row."""
         row = await self.migration.store.control_store.read()
         return row.generation, row.mode
 

@@ -27,6 +27,7 @@ from tests.integration.migration.moving import Migration
 from tests.integration.migration.retired import LEASE, Retiring
 from tests.linearizability import History, Recorded, Rules, assert_linearizable
 from tests.owned import as_administrator, load_functions
+from tests.protocol.implementation.rig import Pause
 from tests.protocol.stateful_steps import CrashError
 from tests.servers import RedisServer
 
@@ -364,21 +365,33 @@ async def test_a_restart_on_the_way_back_begins_it_again(mortal: Retiring) -> No
     await users.look()
 
 
+class Manager:
+    """An agent manager that remembers what it has heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def attach(self, session: Any) -> None:
+        del session
+
+    async def release(self, ended: Any) -> None:
+        self.heard.append(ended.id)
+
+    async def state(self, session_id: str) -> Any:
+        del session_id
+        return "unknown"
+
+
+async def clean(fleet: Retiring) -> None:
+    """As a host's cleanup does."""
+    store = fleet.migration.host()
+    await store.steps.control()
+    async with fleet.outbox(store) as outbox:
+        await outbox.empty()
+
+
 async def test_the_agent_manager_hears_of_every_end_whichever_store_kept_it(mortal: Retiring) -> None:
-    heard: list[str] = []
-
-    class Manager:
-        async def attach(self, session: Any) -> None:
-            del session
-
-        async def release(self, ended: Any) -> None:
-            heard.append(ended.id)
-
-        async def state(self, session_id: str) -> Any:
-            del session_id
-            return "unknown"
-
-    mortal.agents = Manager()
+    mortal.agents = manager = Manager()
     one, two = (host.repository for host in mortal.hosts)
     await one.delete("s1")
 
@@ -386,7 +399,7 @@ async def test_the_agent_manager_hears_of_every_end_whichever_store_kept_it(mort
         await two.delete("s2")
 
     await mortal.finalize(Interrupt("clean", in_hold))
-    assert {"s1", "s2"} <= set(heard), "the rows that knew of it are not asked any more"
+    assert {"s1", "s2"} <= set(manager.heard), "the rows that knew of it are not asked any more"
     await one.delete("s3")
     await one.create(NewSession(id="brief", user_id="ann"))
     await two.delete("brief")
@@ -395,25 +408,32 @@ async def test_the_agent_manager_hears_of_every_end_whichever_store_kept_it(mort
         await two.delete("s4")
 
     await mortal.mirror(Interrupt("key mirror", in_back))
-    assert {"s3", "brief"} <= set(heard), "Redis' own outbox is not asked any more"
-    outbox = mortal._outbox(mortal.migration.host())  # as a host's cleanup would
-    async with outbox:
-        await outbox.empty()
-    assert {"s1", "s2", "s3", "s4", "brief"} <= set(heard)
+    assert {"s3", "brief"} <= set(manager.heard), "Redis' own outbox is not asked any more"
+    await clean(mortal)
+    assert {"s1", "s2", "s3", "s4", "brief"} <= set(manager.heard)
+
+
+async def test_an_end_that_has_left_redis_before_its_row_says_so_is_told(mortal: Retiring) -> None:
+    mortal.agents = manager = Manager()
+    host = mortal.hosts[0]
+    pause, ending = Pause(host.store.steps, "apply"), list[asyncio.Task[Any]]()
+
+    async def half_ended() -> None:
+        ending.append(asyncio.create_task(host.repository.delete("s6")))
+        await pause.until(ending[0])
+        asyncio.get_running_loop().call_later(LEASE / 2, pause.go.set)
+
+    await mortal.finalize(Interrupt("clean", half_ended))
+    assert await ending[0]
+    await clean(mortal)
+    assert "s6" in manager.heard
 
 
 async def test_an_agent_manager_that_does_not_hear_stops_it_before_final(mortal: Retiring) -> None:
-    class Deaf:
-        async def attach(self, session: Any) -> None:
-            del session
-
+    class Deaf(Manager):
         async def release(self, ended: Any) -> None:
             del ended
             raise RuntimeError
-
-        async def state(self, session_id: str) -> Any:
-            del session_id
-            return "unknown"
 
     mortal.agents = Deaf()
     await mortal.hosts[0].repository.delete("s1")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 LEASE = 1.0
 
 
+async def nothing_is_held() -> bool:
+    return False
+
+
 def rollback(migration: Migration) -> Rollback:
     store = migration.store
     who = "ann@here"
@@ -28,6 +32,7 @@ def rollback(migration: Migration) -> Rollback:
         migration.mover()._moves,
         Stages(store.database, store.control_schema, who),
         Audit(store.database, store.control_schema, who),
+        abandon=nothing_is_held,
         lease=LEASE,
         address=migration.address,
     )

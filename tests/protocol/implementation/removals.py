@@ -18,17 +18,3 @@ class Removal(NamedTuple):
     new: str
     test: str
     times: int = 1
-
-
-NOT_BUILT = (
-    "generation key: never written again",
-    "generation key: written under the pin",
-    "generation key: on disk before the next step",
-    "hold between mirror and final",
-    "final: only after the drain",
-    "drain: asks R as well",
-    "back from final: backfill",
-)
-"""Guards of retiring the legacy store and of coming back. No code takes these ways yet: nothing writes the generation
-key but OPEN, and nothing the mode of the control row but a bump.
-"""

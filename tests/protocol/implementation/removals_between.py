@@ -146,7 +146,7 @@ BETWEEN = (
     Removal(
         "lease: a conflict is answered within it",
         _OWNERSHIP,
-        "            if self._counts(redis, None):\n                raise\n",
+        "            if self._counts(redis, error.mode):\n                raise\n",
         "            raise\n",
         "test_lease.py::test_a_conflict_that_is_answered_after_the_lease_does_not_count",
     ),
