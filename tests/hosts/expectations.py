@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ class Expectations:
         }
         self._known = known
         self._templar = Templar(loader=DataLoader(), variables=known)
+
+    def without_legacy(self) -> Expectations:
+        """The same host once its legacy store was retired."""
+        other = copy.copy(self)
+        other._known = self._known | {"session_service_legacy_database_url": ""}
+        return other
 
     def __getitem__(self, name: str) -> Any:
         """Return the value in force; a variable that is missing or does not resolve fails the test by name."""

@@ -63,6 +63,10 @@ options:
     description: Secrets by file name. An empty one is removed from the host.
     type: dict
     default: {}
+  final:
+    description: Prefix of the generation with which the legacy store was retired; empty where it was not.
+    type: str
+    default: ""
   files:
     description: Units and programs (path, content, mode), owned by root.
     type: list
@@ -128,6 +132,7 @@ _SPEC: dict[str, Any] = {
     "environment": {"type": "dict", "default": {}},
     "flag": {"type": "dict", "default": {}},
     "credentials": {"type": "dict", "default": {}, "no_log": True},
+    "final": {"type": "str", "default": ""},
     "files": {"type": "list", "elements": "dict", "default": [], "options": _FILE},
     "url": {"type": "str"},
     "keep": {"type": "int", "default": 3},
@@ -154,6 +159,7 @@ class Deployment:
             environment,
             strings(self.parameters["flag"]),
             self.parameters["credentials"],
+            final=self.parameters["final"],
         )
         files = [
             *configuration,
@@ -199,7 +205,7 @@ class Deployment:
     def owed(self, files: list[Wanted], *, changing: bool) -> dict[str, Any]:
         """Say what the running service and its socket have not taken up yet."""
         service, socket = show_unit(SERVICE), show_unit(SOCKET)
-        paths = [file.path for file in files if file.path.name not in {"flag", "session-ops", SOCKET}]
+        paths = [file.path for file in files if file.path.name not in {"flag", "final", "session-ops", SOCKET}]
         folders = [self.folder / "credentials"]  # a credential that was removed shows there
         stale = service.older_than([*paths, *folders, self.releases.root / "current"])
         foreseen = self.module.check_mode and changing

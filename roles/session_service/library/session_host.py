@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.session_configuration import generation_prefix, served_generation
+from ansible.module_utils.session_configuration import final_generation, generation_prefix, served_generation
 from ansible.module_utils.session_releases import Releases
 from ansible.module_utils.session_units import ask_ready, generation_number
 
@@ -62,6 +62,10 @@ prefix:
   type: str
 served:
   description: The prefix of the generation that the service was last ready with, empty when it never was.
+  returned: always
+  type: str
+final:
+  description: The prefix of the generation with which the legacy store was retired, empty where it was not.
   returned: always
   type: str
 ready:
@@ -123,6 +127,7 @@ def main() -> None:
         installed=releases.installed(module.params["python"]),
         prefix=generation_prefix(configuration),
         served=served_generation(configuration),
+        final=final_generation(configuration),
         ready=bool(answer.get("ready")),
         generation=generation_number(answer) if answer.get("ready") else 0,
         user=has_user(module.params["user"]),

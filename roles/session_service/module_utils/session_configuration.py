@@ -23,6 +23,9 @@ CREDENTIALS = {
 }
 # A generation that the service was ready with and that Redis does not have any more is lost data, not a new fleet.
 SERVED = "generation"
+# The prefix of the generation that alone keeps the sessions since the legacy store was retired. The inventory may go on
+# naming that store.
+FINAL = "final"
 PLAIN = re.compile(r"[A-Za-z0-9@%_+:,./=-]*")
 HEADER = "# Written by the role session_service: change the inventory, not this file.\n"
 FLAG_HEADER = "# The flag of this host. `session-ops flag` and the migration change it; a rollout leaves it alone.\n"
@@ -75,14 +78,21 @@ def served_generation(configuration: Path) -> str:
     return (read(configuration / SERVED) or "").strip()
 
 
+def final_generation(configuration: Path) -> str:
+    """Return the prefix of the generation with which the legacy store was retired, "" where it was not."""
+    return (read(configuration / FINAL) or "").strip()
+
+
 def wanted_files(
-    folder: Path, group: str, environment: Mapping[str, str], flag: Mapping[str, str], credentials: Mapping[str, str]
-) -> list[Wanted]:
+    folder: Path, group: str, environment: Mapping[str, str], flag: Mapping[str, str], credentials: Mapping[str, str],
+    *, final: str = "",
+) -> list[Wanted]:  # fmt: skip
     """Every file below the configuration's folder, as it should be; an empty credential should not be there."""
     flag_file = folder / "flag"
     return [
         Wanted(folder / "environment", environment_text(environment), 0o640, group),
         Wanted(flag_file, read(flag_file) or flag_text(flag), 0o644),
+        Wanted(folder / FINAL, f"{final}\n" if final else None, 0o644),
         *(
             Wanted(folder / "credentials" / name, credentials.get(name) or None, 0o600, secret=True)
             for name in CREDENTIALS
