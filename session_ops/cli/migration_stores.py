@@ -22,7 +22,10 @@ def with_legacy() -> Settings:
     """The settings; exits with 3 where there is no legacy store."""
     settings = settings_or_exit()
     if not settings.legacy_database_url:
-        fail("LEGACY_DATABASE_URL: not set; without a legacy store there is nothing to move", PRECONDITION)
+        retired = (
+            settings.session_generation_prefix and "; where it was retired, bring it back first (-e migrate_to=mirror)"
+        )
+        fail(f"LEGACY_DATABASE_URL: not set; without a legacy store there is nothing to move{retired}", PRECONDITION)
     return settings
 
 

@@ -119,3 +119,58 @@ def test_a_fleet_migrates_step_by_step() -> None:
         assert (status()["stage"], ask("/v1/sessions/visit-7", host="app2").json()["data"]) == ("soak", {"n": 7})
         migrate("-e", "migrate_to=100", changes=False)
         lab.inside("app1", "session-ops migrate audit --last 0")
+        finalized_and_back()
+
+
+def finalize(*arguments: str) -> lab.Run:
+    return lab.play("finalize.yml", "-e", "finalize_after=0", *arguments)
+
+
+def session(host: str) -> object:
+    return ask("/v1/sessions/visit-7", host=host).json()["data"]
+
+
+def finalized_and_back() -> None:
+    """The legacy store is retired, and comes back; each playbook changes nothing a second time."""
+    run_id = str(status()["run"]["run_id"])  # type: ignore[index]
+    named = ("-e", f"finalize_run={run_id}")
+    early = lab.play("finalize.yml", *named)
+    assert early.says("the soak is not over"), early.output[-3000:]
+    other = finalize("-e", "finalize_run=another")
+    assert other.says("'another' is not the last run of this migration"), other.output[-3000:]
+    asked = finalize(*named)
+    assert asked.says("this is one Redis without a replica", "-e finalize_accept_loss=true"), asked.output[-3000:]
+    assert (status()["mode"], lab.changes(early), lab.changes(asked)) == ("mirror", [], [])
+
+    meant = (*named, "-e", "finalize_accept_loss=true")
+    assert finalize(*meant, "--check").status == 0
+    assert status()["mode"] == "mirror", "check mode made it final"
+    done = finalize(*meant)
+    assert done.status == 0, done.output[-5000:]
+    archive = f"/var/backups/session-ops/{run_id}.jsonl.gz"
+    assert lab.inside("app1", f"cd {archive.rpartition('/')[0]} && sha256sum -c {archive}.sha256")
+    assert int(lab.inside("app1", f"zcat {archive} | wc -l")) >= ROWS + 2
+    for host in lab.SERVICE_HOSTS:
+        assert lab.inside(host, "ls /etc/session-ops/credentials").split() == ["redis-password", "tokens"]
+        assert json.loads(lab.inside(host, "session-ops migrate status --json"))["stage"] == "final"
+    lab.inside("db1", "systemctl stop postgresql")
+    try:
+        assert [session(host) for host in lab.SERVICE_HOSTS] == [{"n": 7}, {"n": 7}]
+        again = finalize(*meant)
+        assert (again.status, lab.changes(again)) == (0, []), again.output[-4000:]
+        rollout = lab.play("rollout.yml")
+        assert (rollout.status, lab.changes(rollout)) == (0, []), rollout.output[-4000:]
+        back = lab.play("rollback.yml")
+        assert back.says("migrate_to=mirror"), back.output[-3000:]
+    finally:
+        lab.inside("db1", "systemctl start postgresql")
+
+    mirrored = migrate("-e", "migrate_to=mirror")
+    assert mirrored.says("a rollback is possible"), mirrored.output[-3000:]
+    migrate("-e", "migrate_to=mirror", changes=False)
+    rollout = lab.play("rollout.yml")
+    assert (rollout.status, lab.changes(rollout)) == (0, []), rollout.output[-4000:]
+    assert (status()["stage"], in_redis(100)) == ("soak", (ROWS, ROWS))
+    back = lab.play("rollback.yml")
+    assert back.status == 0, back.output[-4000:]
+    assert (in_redis(0)[0], [session(host) for host in lab.SERVICE_HOSTS]) == (0, [{"n": 7}, {"n": 7}])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PARTITIONS = 256
 PREFIX = "1-cluster"
-MIRRORED = ("put", "mark", "sweep")
+MIRRORED = ("put", "mark", "sweep", "mode", "keep")
 """What only a generation beside a legacy store calls: the ownership protocol knows one primary, and no Cluster."""
 
 
