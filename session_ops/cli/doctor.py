@@ -62,13 +62,13 @@ async def _examine(settings: Settings, bundle: Path | None) -> tuple[Examination
 
 async def _migration(settings: Settings) -> Any:
     """The migration's report, or why there is none."""
-    from session_ops.cli.migration_stores import Opened  # noqa: PLC0415 - not needed for --help
+    from session_ops.cli.migration_stores import Opened, kept_in_redis  # noqa: PLC0415 - not needed for --help
     from session_ops.errors import PreconditionError, StoreUnavailableError  # noqa: PLC0415
-    from session_ops.migration.report import report  # noqa: PLC0415
+    from session_ops.migration.report import report, report_of_kept  # noqa: PLC0415
 
-    if not settings.legacy_database_url:
-        return {"none": "there is no legacy store"}
     try:
+        if not settings.legacy_database_url:
+            return report_of_kept(await kept_in_redis(settings))
         async with Opened(settings) as opened:
             return await report(opened.store, opened.runs, opened.stages, opened.audit)
     except (PreconditionError, StoreUnavailableError) as error:

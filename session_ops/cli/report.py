@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from session_ops.cli.frame import MISMATCH, PRECONDITION, as_json, fail, result, run
-from session_ops.cli.migration_stores import Opened, with_legacy
+from session_ops.cli.frame import MISMATCH, PRECONDITION, as_json, fail, result, run, settings_or_exit
+from session_ops.cli.migration_stores import Opened, kept_in_redis
 
 if TYPE_CHECKING:
     from session_ops.migration.report import Report
@@ -26,6 +26,7 @@ def report(*, file: Path | None, as_json: bool) -> None:
     were put aside, validations, and who did what, with the state of the audit's chain.
 
     Reads the control tables and nothing else: from any host, while a run goes on and afterwards, also without Redis.
+    Without a legacy store any more: what Redis keeps of the time until it was retired.
     The page is one file that fetches nothing and needs no script. Ids of sessions are cut.
 
     Exit code 5: the report is made, and the audit's chain is broken.
@@ -38,7 +39,7 @@ def report(*, file: Path | None, as_json: bool) -> None:
     """
     if as_json and file == Path("-"):
         raise click.UsageError("one thing goes to stdout: --json or --html -")
-    settings = with_legacy()
+    settings = settings_or_exit()
     made = run(_report(settings), settings)
     if file is not None:
         from session_ops.migration.report_page import html  # noqa: PLC0415 - not needed for --help
@@ -56,7 +57,10 @@ def report(*, file: Path | None, as_json: bool) -> None:
 
 async def _report(settings: Settings) -> Report:
     from session_ops.migration.report import report as read  # noqa: PLC0415 - not needed for --help
+    from session_ops.migration.report import report_of_kept  # noqa: PLC0415
 
+    if not settings.legacy_database_url:
+        return report_of_kept(await kept_in_redis(settings))
     async with Opened(settings) as opened:
         return await read(opened.store, opened.runs, opened.stages, opened.audit)
 

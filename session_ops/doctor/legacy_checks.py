@@ -58,6 +58,8 @@ async def table_findings(settings: Settings, database: Database) -> list[Finding
         return []  # somebody prepares it just now
     except (PreconditionError, UnfinishedError) as error:
         return [finding("prepare-unfinished", str(error))]
+    if facts.mode == "final":
+        return []  # Redis alone has the sessions, and this table needs nothing
     if refused := refusals(facts, names, named_columns(settings.legacy_columns)):
         return [finding("prepare-unfinished", "; ".join(refused))]
     steps = [step.name for step in plan(facts, names, "doctor")]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from session_ops.migration.audit import Audit, Line
-    from session_ops.migration.run_records import Run
+    from session_ops.migration.kept import Kept
+    from session_ops.migration.run_records import Run, Slice
     from session_ops.migration.runs import RunStore
     from session_ops.migration.samples import Sample
     from session_ops.migration.stages import Stages, Step
@@ -73,9 +74,12 @@ class RunTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. Times in ms, the database's; steps, runs and audit lines with the last one first."""
+    """All of it. Times in ms, the database's; steps, runs and audit lines with the last one first. `kept`: there is no
+    legacy store any more, and this is what Redis keeps of the time until then, of the runs the last one's row.
+    """
 
     made_at: int
+    kept: bool = False
     release: str
     stage: str
     target: str
@@ -106,13 +110,9 @@ async def report(store: OwnedStore, runs: RunStore, stages: Stages, audit: Audit
     for one in await runs.history(RUNS):
         shown = await described(runs, one, lock.now)
         told.append(_told(one, shown, await samples.of(one.run_id), lock.now))
-    lines: deque[dict[str, Any]] = deque(maxlen=LINES)
-    validations: deque[dict[str, Any]] = deque(maxlen=LINES)
-    verdict = await audit.check()
+    verdict, lines = await audit.check(), _Lines()
     async for line in audit.lines():
-        lines.appendleft(_line(line))
-        if line.what == VALIDATED:
-            validations.appendleft(lines[0])
+        lines.add(line)
     held = lock.holder is not None and (lock.until or 0) > lock.now
     return Report(
         made_at=lock.now,
@@ -127,14 +127,55 @@ async def report(store: OwnedStore, runs: RunStore, stages: Stages, audit: Audit
         runs=told,
         quarantine=await kept.counts(),
         quarantined=[{**msgspec.to_builtins(one), "id": cut(one.id)} for one in await kept.list(ROWS)],
-        validations=list(validations),
-        audit={**msgspec.to_builtins(verdict), "shown": list(lines)},
+        validations=list(lines.validations),
+        audit={**msgspec.to_builtins(verdict), "shown": list(lines.last)},
     )
+
+
+def report_of_kept(kept: Kept) -> Report:
+    """What Redis keeps of a migration whose legacy store was retired."""
+    lines = _Lines()
+    for line in kept.lines:
+        lines.add(line)
+    stage, run = kept.stage, kept.run
+    return Report(
+        made_at=kept.at,
+        kept=True,
+        release=__version__,
+        stage=stage.stage,
+        target=stage.target.text,
+        generation=kept.generation,
+        mode="final",
+        redis="on",
+        holder=None,
+        steps=[_step(one) for one in stage.steps],
+        runs=[RunTold(run=_described(run, [], kept.at), course=[], throttling=[])] if run is not None else [],
+        quarantine={},
+        quarantined=[],
+        validations=list(lines.validations),
+        audit={**msgspec.to_builtins(kept.verdict()), "shown": list(lines.last)},
+    )
+
+
+class _Lines:
+    """The audit's last lines, and the validations among all of them; the last one first."""
+
+    def __init__(self) -> None:
+        self.last: deque[dict[str, Any]] = deque(maxlen=LINES)
+        self.validations: deque[dict[str, Any]] = deque(maxlen=LINES)
+
+    def add(self, line: Line) -> None:
+        self.last.appendleft(_line(line))
+        if line.what == VALIDATED:
+            self.validations.appendleft(self.last[0])
 
 
 async def described(runs: RunStore, run: Run, now: int) -> dict[str, Any]:
     """A run with what its slices in work have done so far. `now` in ms."""
-    slices = await runs.slices(run.run_id)
+    return _described(run, await runs.slices(run.run_id), now)
+
+
+def _described(run: Run, slices: Sequence[Slice], now: int) -> dict[str, Any]:
     counts = {name: getattr(run, name) + sum(getattr(part, name) for part in slices) for name in COUNTS}
     moved = counts["moved_in"] + counts["moved_back"]
     seconds = ((run.ended_at or now) - run.started_at) / 1000

@@ -37,7 +37,7 @@ def html(report: Report) -> str:
     """The page."""
     parts = {
         "state": ("Where it is", _state(report)),
-        "steps": ("Steps", _steps(report.steps)),
+        "steps": ("Steps", _steps(report.steps, {told.run["run_id"] for told in report.runs})),
         "runs": ("Runs of the mover", _runs(report.runs)),
         "quarantine": ("Rows put aside", _quarantine(report)),
         "validation": ("Validation", _validations(report.validations)),
@@ -56,7 +56,8 @@ def html(report: Report) -> str:
         element("meta", http_equiv="Content-Security-Policy", content=POLICY), element("title", "Migration report"),
         style,
     )  # fmt: skip
-    made = element("p", "As of ", _time(report.made_at), f", session-ops {report.release}.", class_="faint")
+    told = " The legacy store is retired; this is what Redis keeps of the time until then." if report.kept else ""
+    made = element("p", "As of ", _time(report.made_at), f", session-ops {report.release}.{told}", class_="faint")
     header = element("header", element("h1", "Migration report"), made,
                      element("nav", element("ul", *links), aria_label="Parts of this page"))  # fmt: skip
     footer = element("footer", element("p", "All times are the legacy store's own clock, in UTC. Ids are cut."))
@@ -71,13 +72,14 @@ def _state(report: Report) -> list[Element]:
         "Home": report.target,
         "Redis": f"{report.redis}, generation {report.generation}, mode {report.mode}",
         "At work": report.holder or "nobody",
-        "Rows put aside": f"{sum(report.quarantine.values()):,}",
+        "Rows put aside": NOTHING if report.kept else f"{sum(report.quarantine.values()):,}",
         "Audit": chain,
     }
     return [_list(rows)]
 
 
-def _steps(steps: Sequence[dict[str, Any]]) -> list[Element]:
+def _steps(steps: Sequence[dict[str, Any]], told: set[str]) -> list[Element]:
+    """`told`: the runs that this page tells of."""
     if not steps:
         return [element("p", "No step was begun yet.")]
     rows = []
@@ -87,7 +89,8 @@ def _steps(steps: Sequence[dict[str, Any]]) -> list[Element]:
         rows.append([
             one["step"], _state_word(one["state"]), _time(one["began_at"]), one["began_by"],
             _number(None if one["ended_at"] is None else _took((one["ended_at"] - one["began_at"]) / 1000)),
-            element("a", run_id, href=f"#run-{run_id}") if run_id else NOTHING, one["reason"] or NOTHING, before, after,
+            element("a", run_id, href=f"#run-{run_id}") if run_id in told else run_id or NOTHING,
+            one["reason"] or NOTHING, before, after,
         ])  # fmt: skip
     head = ("step", "state", "began", "by", "took", "run", "reason", "callers before", "callers after")
     return [_table("The steps in their order; of callers: errors of requests, and p99", head, rows,
@@ -129,7 +132,7 @@ def _run(told: RunTold) -> Element:
             for each in one["movers"]
         ]
         parts.append(_table("Movers at work", ("mover", "state", "in flight", "gives way because"), rows, long=(3,)))
-    parts += _charts(name, told) if told.course else [element("p", "Too short for a course: no sample was taken.")]
+    parts += _charts(name, told) if told.course else [element("p", "There is no sample of its course.")]
     if told.throttling:
         rows = [[each.reason, _number(_took(each.seconds)), each.last] for each in told.throttling]
         parts.append(_table("Why it gave way; seconds of all movers together", ("reason", "time", "last said"), rows,
@@ -185,7 +188,7 @@ def _charts(name: str, told: RunTold) -> list[Element]:
 
 def _quarantine(report: Report) -> list[Element]:
     if not report.quarantine:
-        return [element("p", "None.")]
+        return [element("p", "Not known any more." if report.kept else "None.")]
     counted: list[list[Child]] = [[reason, _number(f"{count:,}")] for reason, count in report.quarantine.items()]
     rows: list[list[Child]] = [
         [one["id"], one["reason"], _number(f"{one['size']:,}"), one["sha256"][:16], _time(one["at"])]

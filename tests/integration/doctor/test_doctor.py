@@ -20,6 +20,7 @@ from session_ops.stores.library import LIBRARY_FILE
 from tests.integration.doctor.patient import MAXMEMORY, Patient, report_live
 from tests.integration.doctor.spoils import SPOILS, Spoil
 from tests.integration.migration.test_move_cli import settings_of
+from tests.integration.migration.test_retire_cli import Finalizing
 from tests.owned import as_administrator
 from tests.protocol.slow_link import slow_link
 from tests.servers import RedisServer, free_port
@@ -212,6 +213,21 @@ def test_the_service_of_this_host(
     code, found = patient.found(SESSION_LISTEN=f"127.0.0.1:{lost.port}")
     assert (code, "service-not-ready" in found) == (3, True)
     assert "migrate prepare" in found["service-not-ready"]
+
+
+def test_a_fleet_in_mode_final_has_no_finding_with_its_legacy_store_and_without(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    operator = Finalizing(tmp_path, redis_server)
+    assert operator.finalize("--accept-loss", "--execute").exit_code == 0
+    prefix = operator.sql("SELECT prefix FROM session_control")[0][0]
+    alone = {**operator.environment, "LEGACY_DATABASE_URL": None, "SESSION_GENERATION_PREFIX": prefix}
+
+    for environment in (operator.environment, alone):
+        done = CliRunner().invoke(main, ("doctor", "--json"), env=environment)
+        shown = msgspec.json.decode(done.stdout)
+        assert (done.exit_code, [each["name"] for each in shown["findings"]]) == (0, ["redis-no-limit"]), done.stdout
+        assert "sessions" not in shown["looked_at"]
 
 
 async def examined(migration: Migration, **changes: str) -> tuple[int, dict[str, str]]:

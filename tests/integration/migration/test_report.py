@@ -17,6 +17,7 @@ from session_ops.migration.throttle import Limits, Throttle
 from session_ops.settings import read_settings
 from session_ops.settings_table import SETTINGS
 from tests.integration.migration.test_move_cli import Operator, settings_of
+from tests.integration.migration.test_retire_cli import Finalizing
 from tests.pages import Page
 from tests.servers import SERVICE_PASSWORD, RedisServer
 
@@ -217,3 +218,19 @@ def test_no_secret_is_in_it(operator: Operator, tmp_path: Path) -> None:
     assert done.exit_code == 0
     for secret in (SERVICE_PASSWORD, "5e" * 32, "planted-in-data", operator.url):
         assert secret not in text
+
+
+def test_without_a_legacy_store_any_more_it_tells_what_redis_keeps(tmp_path: Path, redis_server: RedisServer) -> None:
+    operator = Finalizing(tmp_path, redis_server)
+    before = operator.json("report")
+    assert operator.finalize("--accept-loss", "--execute").exit_code == 0
+
+    done = operator.without_legacy("report", "--json", "--html", str(tmp_path / "page"))
+    shown = msgspec.json.decode(done.stdout)
+
+    assert done.exit_code == 0, done.output
+    assert (shown["kept"], shown["stage"], shown["steps"][0]["step"]) == (True, "final", "final")
+    assert [one["run"]["state"] for one in shown["runs"]] == ["done"]
+    assert shown["audit"]["lines"] > before["audit"]["lines"]
+    assert "this is what Redis keeps" in Page((tmp_path / "page").read_text()).text
+    assert operator.json("report")["stage"] == "final", "with the legacy store beside it"

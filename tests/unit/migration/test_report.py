@@ -116,6 +116,15 @@ def test_a_migration_without_a_run_says_so() -> None:
     assert "The chain holds : 0 lines" in page.text
 
 
+def test_what_redis_keeps_of_it_is_told_as_that() -> None:
+    page = Page(html(report(kept=True, runs=[RunTold(run=run(), course=[], throttling=[])])))
+
+    assert "The legacy store is retired; this is what Redis keeps of the time until then." in page.text
+    assert "Rows put aside - Audit" in page.text
+    assert "Not known any more." in page.text
+    assert "There is no sample of its course." in page.text
+
+
 def test_a_run_is_told_with_its_figures() -> None:
     throttled = [Throttling(reason="Redis takes N ms", seconds=90.0, last="Redis takes 61 ms")]
     page = Page(html(report(runs=[RunTold(run=run(), course=[POINT, POINT], throttling=throttled)])))
@@ -125,6 +134,15 @@ def test_a_run_is_told_with_its_figures() -> None:
                   "Redis 0.5 ms at worst; service p99 20 ms at worst."):  # fmt: skip
         assert words in page.text, words
     assert "legacy store" not in page.text.partition("Latency")[2].partition("</svg>")[0].partition("figures")[0]
+
+
+def test_a_step_whose_run_is_not_told_any_more_leads_nowhere() -> None:
+    step = {"number": 1, "step": "10", "state": "reached", "reason": None, "began_at": 1, "began_by": "ann",
+            "ended_at": 2, "run_id": "0eedf3e881dbf3d2", "facts": {}}  # fmt: skip
+
+    assert "10 reached" in Page(html(report(steps=[step]))).text
+    told = Page(html(report(steps=[step], runs=[RunTold(run=run(), course=[], throttling=[])])))
+    assert {"href": "#run-0eedf3e881dbf3d2"} in told.all("a")
 
 
 def test_a_broken_chain_is_told_first() -> None:
