@@ -56,11 +56,11 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, role documentation
 
 test-unit: ## Tests that need nothing but Python and a private Redis
 	@scripts/bootstrap test
-	@pytest tests/unit $(ARGS)
+	@scripts/pytest-parallel tests/unit $(ARGS)
 
 test-protocol: ## The ownership protocol's model, every guard taken away; the guards of the implementation; linearizability
 	@scripts/bootstrap test
-	@pytest tests/protocol tests/linearizability -m "not slow" $(ARGS)
+	@scripts/pytest-parallel tests/protocol tests/linearizability $(ARGS)
 
 stateful: ## The owned store under EXAMPLES random runs of each database, and with planted bugs, minutes
 	@scripts/bootstrap test
@@ -69,11 +69,11 @@ stateful: ## The owned store under EXAMPLES random runs of each database, and wi
 
 test-ledger: ## The ledger finds broken stores, passes correct ones and the real service; the rig heals what it breaks
 	@scripts/bootstrap test
-	@pytest tests/ledger tests/chaos tests/rehearsal $(ARGS)
+	@scripts/pytest-parallel tests/ledger tests/chaos tests/rehearsal $(ARGS)
 
 test-integration: ## Tests with real servers on loopback
 	@scripts/bootstrap test
-	@pytest tests/integration tests/contract $(ARGS)
+	@scripts/pytest-parallel tests/integration tests/contract $(ARGS)
 
 test-fleet: wheelhouse ## Molecule and the fleet tests, on the lab `test` (destroyed at the end)
 	@scripts/bootstrap test

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import random
 import shutil
 import socket
 import subprocess
@@ -33,10 +36,18 @@ _START_TIMEOUT = 10.0
 
 
 def free_port() -> int:
-    """A loopback port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that was free just now, and that nobody takes while its server is down.
+
+    It is below those that the system gives to outgoing connections (from 32768), and each worker of pytest-xdist has a
+    range of its own.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    low = 12000 + 2000 * (worker % 10)
+    while True:
+        port = random.SystemRandom().randrange(low, low + 2000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @cache

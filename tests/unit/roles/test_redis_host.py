@@ -6,12 +6,13 @@ import contextlib
 import importlib
 import os
 import pathlib
-import socket
 import subprocess
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+
+from tests.servers import free_port
 
 from .conftest import ADMINISTRATOR, ROOT, PrivateRedis, Runner, load
 
@@ -126,12 +127,6 @@ def test_keys_in_the_memory_of_a_running_redis_are_not_given_up(
     private_redis.call("CONFIG", "SET", "port", str(port := free_port()))
     (tmp_path / "redis.conf").write_text(f"port {port}\n")
     assert "1 keys in memory" in seed()["msg"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
