@@ -57,8 +57,8 @@ def redis_server(redis_program: str, run_redis: Callable[[str], RedisServer]) ->
 
 
 def service_connection(server: RedisServer, **settings: Any) -> Connection:
-    """A connection as the service makes it."""
-    settings = {"username": SERVICE_USER, "password": SERVICE_PASSWORD, **settings}
+    """A connection as the service makes it, but more patient: the machine may be busy with other tests."""
+    settings = {"username": SERVICE_USER, "password": SERVICE_PASSWORD, "deadline": 5, **settings}
     return Connection("127.0.0.1", server.port, **settings)
 
 

@@ -96,7 +96,7 @@ def test_a_request_that_does_not_end_is_cut_off_after_the_drain_timeout(
         assert service.get("/healthz").status_code == 200
         started = time.monotonic()
         assert service.stop() == 0
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10
 
 
 def test_a_restart_refuses_no_connection(make_service: Callable[..., ServiceProcess], ready_redis: RedisServer) -> None:

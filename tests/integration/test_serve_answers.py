@@ -35,7 +35,7 @@ def test_ready_follows_redis_down_and_up_again_and_no_request_hangs(
         started = time.monotonic()
         refused = service.get("/v1/sessions/abc")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
         assert total(service.get("/metrics").text, "session_ops_store_up", store="redis") == 0
         assert service.get("/healthz").status_code == 200
         redis.start()

@@ -50,7 +50,7 @@ class Migration:
         wanted = flag or Flag(True, 100)
         store = OwnedStore(
             service_connection(self.server, deadline=5.0),
-            Database(self.application.url, deadline=2.0),
+            Database(self.application.url, deadline=8.0),  # for a machine that is busy with other tests
             lambda: wanted,
             table=self.application.table,
             columns=read_columns(COLUMNS),

@@ -204,7 +204,7 @@ def begun(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
 
 async def until_moving(migration: Migration, pid: int) -> None:
     """Wait until the process itself has a slice in work, not only one that a dead mover has left."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         rows = await migration.sql(f"SELECT count(*) FROM session_slices WHERE holder LIKE '%%:{pid}'")
         if rows[0][0]:

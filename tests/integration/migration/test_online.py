@@ -45,6 +45,7 @@ class Progress:
             self.waiting.set()
 
 
+@pytest.mark.alone
 async def test_a_lock_that_somebody_holds_is_waited_for_without_making_readers_wait(on_postgresql: Application) -> None:
     await on_postgresql.make(rows=3)
     progress = Progress()

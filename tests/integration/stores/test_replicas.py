@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from session_ops.stores.connection import Connection
 
 
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture(scope="module")
 def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("primary")).start()

@@ -91,6 +91,7 @@ async def test_what_was_never_sent_has_not_happened(connect: Callable[..., Conne
     assert type(refused.value) is StoreUnavailableError
 
 
+@pytest.mark.alone
 async def test_while_redis_is_down_calls_fail_at_once_after_a_first_deadline(
     connect: Callable[..., Connection],
 ) -> None:
@@ -141,6 +142,7 @@ async def test_a_request_is_sent_once_however_often_the_link_breaks(connect: Cal
     assert sum(isinstance(outcome, bytes) for outcome in outcomes.values()) == 40
 
 
+@pytest.mark.alone
 async def test_a_silent_server_fails_the_call_within_its_deadline_and_is_left(
     connect: Callable[..., Connection],
 ) -> None:
