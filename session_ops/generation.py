@@ -17,7 +17,7 @@ from session_ops.limits import encode_attributes, encode_names
 from session_ops.operations import Changed
 from session_ops.stores.answers import accepted, expected
 from session_ops.stores.found import Missing, Put
-from session_ops.stores.layout import MARKER, Names, pack_control, partition_of, unpack_found, unpack_record
+from session_ops.stores.layout import MARKER, Names, pack_control, pack_head, partition_of, unpack_found, unpack_record
 from session_ops.stores.library import LIBRARY
 from session_ops.stores.redis import RedisSessionRepository, margin_of
 from session_ops.stores.replies import LOST, NO_LIBRARY, NOT_PRIMARY, understood
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 OUT_OF_MEMORY: Final = "out of memory"
 """The reason of what Redis refuses at maxmemory."""
+
+_PUTS: Final = {0: Put.EXPIRED, 1: Put.HELD, 2: Put.WRITTEN, 3: Put.NEWER}
+"""By what `put` answers."""
 
 UNUSABLE: Final = frozenset({LOST, NOT_PRIMARY, NO_LIBRARY})
 """What a server that is not the pinned one, or has lost its data, answers."""
@@ -91,7 +94,7 @@ class RedisGeneration:
         self._replaces = changes("replace", header, read_back=True)
         self._touches = changes("touch", header, read_back=True)
         self._kills = changes("delete", header, read_back=False)
-        self._puts = changes("put", header, read_back=False)
+        self._puts = changes("put", header[:1], read_back=False)
         self._marks = changes("mark", header, read_back=True)
         self._marks_apart = changes("mark", header, read_back=False)
 
@@ -145,18 +148,8 @@ class RedisGeneration:
         session = row.session
         # What the row holds was accepted once: a limit that was lowered since keeps no session from moving
         fields, size = encoded or encode_attributes(session.data, None)
-        arguments: tuple[Argument, ...] = (
-            *_copied(session),
-            size,
-            len(fields) // 2,
-            session.user_id,
-            session.agent_id or "",
-            *fields,
-        )
-        reply = (await self._add(self._puts, session.id, arguments, size))[0]
-        if type(reply) is int:
-            return Put.HELD if reply else Put.EXPIRED
-        return Put.WRITTEN if type(reply) is bytes else Put.NEWER
+        arguments: tuple[Argument, ...] = (pack_head(session, size, len(fields) // 2), *fields)
+        return _PUTS[(await self._add(self._puts, session.id, arguments, size))[0]]
 
     async def mark(self, row: Row) -> Record | None:
         """MARK: the move back; None where the generation key is not `mirror`."""

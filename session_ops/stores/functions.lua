@@ -1,4 +1,4 @@
-#!lua name=session_v2
+#!lua name=session_v3
 
 -- The atomic steps of sessions in Redis. Loaded by an administrator: redis-cli -x FUNCTION LOAD REPLACE < functions.lua
 --
@@ -30,6 +30,8 @@ local ACTIVE, MOVED, DELETED, MARKER = 1, 2, 3, 4
 local CONTROL, CONTROL_BYTES = '<I2I2', 12
 -- Names and values of one update at most: beyond 8,000 `unpack` fails, and that in the middle of a batch
 local MANY = 7500
+-- Above this a number is not exact: 2^53
+local EXACT = 9007199254740992
 
 -- Index keys are given a TTL in whole days, so that a slide touches them once a day and not every time.
 local DAY = 86400000
@@ -45,7 +47,7 @@ local EXAMINED, PAGE_BYTES = 1000, 1048576
 local PLACES = 1024
 
 -- None of these exist while the library is loaded: the first call of a function fetches them
-local call, pcall, pack, unpack_head, floor, ceil, find, sub, byte, format, min
+local call, pcall, pack, unpack_head, floor, ceil, find, sub, byte, char, format, min
 
 local CORRUPT = {err = 'CORRUPT not a session'}
 local BAD_ARGUMENTS = 'ERR bad arguments, nothing was written'
@@ -184,7 +186,7 @@ local function keep(c, key, at)
   if (c.kept[key] or 0) < at then
     c.kept[key] = at
     if call('PEXPIRETIME', key) < at then
-      call('PEXPIREAT', key, at)
+      call('PEXPIREAT', key, format('%d', at))
     end
   end
 end
@@ -222,6 +224,15 @@ local function open_bucket(c, start)
   call('ZADD', c.created, start, start)
 end
 
+-- Write members to an index, scores and ids alternating; answers how many are new
+local function add(key, members)
+  local added = 0
+  for i = 1, #members, 200 do
+    added = added + call('ZADD', key, unpack(members, i, min(i + 199, #members)))
+  end
+  return added
+end
+
 -- Begin another bucket behind a full one. New sessions come last, so that the run of the last ms moves on, or nothing;
 -- sessions from elsewhere come anywhere, so that one half does. What was created in the same ms stays together.
 local function split(c, start, created)
@@ -242,9 +253,14 @@ local function split(c, start, created)
   end
   local moving, earliest = call('ZRANGE', key, at, '+inf', 'BYSCORE', 'WITHSCORES'), call('ZSCORE', c.due, start)
   open_bucket(c, at)
+  local ids = {}
   for i = 1, #moving, 2 do
-    call('ZADD', c.bucket .. at, moving[i + 1], moving[i])
-    call('ZREM', key, moving[i])
+    ids[#ids + 1] = moving[i]
+    moving[i], moving[i + 1] = moving[i + 1], moving[i]
+  end
+  add(c.bucket .. at, moving)
+  for i = 1, #ids, 200 do
+    call('ZREM', key, unpack(ids, i, min(i + 199, #ids)))
   end
   if #moving > 0 then
     keep(c, c.bucket .. at, call('PEXPIRETIME', key))
@@ -291,6 +307,77 @@ local function index(c, id, user, agent, created, expires, filed)
   if agent ~= '' then
     call('ZADD', c.agent .. agent, score, id)
     keep(c, c.agent .. agent, at)
+  end
+end
+
+-- Write what `index_later` has gathered
+local function fill_buckets(c)
+  local buckets = c.later.buckets
+  c.later.buckets = {}
+  for start, members in pairs(buckets) do
+    local key, told = c.bucket .. start, members.ends + OUTBOX_DAYS * DAY
+    c.filed = c.filed + add(key, members)
+    keep(c, key, told)
+    keep(c, c.created, told)
+    if members.due then
+      note_due(c, start, members.due)
+      keep(c, c.due, told)
+    end
+  end
+end
+
+-- The bucket that has room for one more session, or as good as: what was created in the same ms stays together
+local function room(c, created)
+  local start, sizes = bucket_of(c, created), c.later.sizes
+  if not sizes[start] then
+    sizes[start] = call('ZCARD', c.bucket .. start)
+    if sizes[start] == 0 or (start == '0' and not call('ZSCORE', c.created, start)) then
+      fill_buckets(c)
+      open_bucket(c, start)
+    end
+  end
+  if sizes[start] >= BUCKET and c.whole[start] ~= created then
+    fill_buckets(c)
+    local other = split(c, start, created)
+    if c.starts_of[created] then
+      -- Nothing was split
+      c.whole[start] = created
+    else
+      c.later.sizes = {[other] = call('ZCARD', c.bucket .. other)}
+    end
+    return other
+  end
+  return start
+end
+
+-- Put a session that is new here into its indexes; into the buckets at the end of the call, by `fill_buckets`
+local function index_later(c, id, user, agent, created, expires, filed)
+  local later, day = c.later, floor(expires / DAY)
+  if created ~= later.created then
+    later.created, later.score = created, format('%d', created)
+  end
+  local score, start, at = later.score, room(c, created), (day + 2) * DAY + c.margin
+  local members = later.buckets[start]
+  if not members then
+    members = {ends = at}
+    later.buckets[start] = members
+  end
+  local size = #members
+  members[size + 1], members[size + 2] = score, id
+  later.sizes[start] = later.sizes[start] + 1
+  if at > members.ends then
+    members.ends = at
+  end
+  if filed == FAR and expires < (members.due or expires + 1) then
+    members.due = expires
+  end
+  local key = c.user .. user
+  call('ZADD', key, score, id)
+  keep(c, key, at)
+  if agent ~= '' then
+    key = c.agent .. agent
+    call('ZADD', key, score, id)
+    keep(c, key, at)
   end
 end
 
@@ -640,44 +727,99 @@ local function delete(keys, args)
   return answer
 end
 
--- put: the move to Redis. Per session: version, created, updated, expires, revision, own TTL, size, number of
--- attributes, user, agent, names and values.
--- Answers per session its bookkeeping; alone in an array: that of Redis' own record, which is as new or newer; 0: the row
--- has expired and nothing unexpired is here; 1: the row has expired, the record that is here has not.
-local function put_one(c, key, args, at)
-  local packed = bookkeeping(key)
+-- put: the move to Redis, of many sessions at once: each index is written once for all of them. ARGV: margin (ms). Per
+-- session: its bookkeeping as of an active session that is far from its end, names and values.
+-- Answers per session 2: written; 3: Redis' own record is as new or newer; 0: the row has expired and nothing unexpired
+-- is here; 1: the row has expired, the record that is here has not.
+local function put_one(c, key, head, args, from, to, row)
+  local version, created, expires, length = row[1], row[2], row[3], row[4]
+  local packed = not (c.absent and not c.put[key]) and bookkeeping(key)
   if packed == CORRUPT then
     return CORRUPT
   end
   local known, ends = -1, 0
   if packed then
-    local _, _, version, _, _, expires = unpack_head(HEAD, packed)
-    known, ends = version, expires
+    local _, _, found, _, _, at = unpack_head(HEAD, packed)
+    known, ends = found, at
   end
-  local version, created, expires = tonumber(args[at]), tonumber(args[at + 1]), tonumber(args[at + 3])
   if expires <= c.now then
     return ends > c.now and 1 or 0
   end
   if known >= version then
-    return {packed}
+    return 3
   end
-  local count, user, agent, id = tonumber(args[at + 7]), args[at + 8], args[at + 9], sub(key, c.skip)
+  local id = sub(key, c.skip)
+  local user, agent = unpack_owners(head, HEAD_BYTES + 1, length)
+  if packed then
+    call('DEL', key)
+    if call('ZREM', c.expiry, id) == 1 and not call('ZSCORE', c.bucket .. bucket_of(c, created), id) then
+      -- What has ended was counted as filed up to now, and is about to be counted again
+      c.filed = c.filed - 1
+    end
+  end
   local filed = filing(c, expires)
-  local head = pack(HEAD, filed, ACTIVE, version, created, tonumber(args[at + 2]), expires, args[at + 4],
-    tonumber(args[at + 6]), count, tonumber(args[at + 5]), #user) .. user .. agent
-  call('DEL', key)
-  call('HSET', key, '', head, unpack(args, at + 10, at + 9 + 2 * count))
-  call('PEXPIREAT', key, expires + c.margin)
   if filed == NEAR then
+    head = char(NEAR) .. sub(head, 2)
     c.moved[#c.moved + 1], c.moved[#c.moved + 2] = format('%d', expires), id
   end
-  local ended, before = packed and call('ZREM', c.expiry, id), c.filed
-  index(c, id, user, agent, created, expires, filed)
-  if ended == 1 then
-    c.filed = before
+  -- More than `unpack` takes at once are written in turn
+  if to - from < MANY then
+    call('HSET', key, '', head, unpack(args, from, to))
+  else
+    call('HSET', key, '', head)
+    for i = from, to, MANY do
+      call('HSET', key, unpack(args, i, min(to, i + MANY - 1)))
+    end
   end
-  call('HINCRBY', c.stats, 'moved', 1)
-  return head
+  call('PEXPIREAT', key, format('%d', expires + c.margin))
+  c.put[key] = true
+  index_later(c, id, user, agent, created, expires, filed)
+  return 2
+end
+
+local function put(keys, args)
+  local margin, at, starts, rows = is_count(args[1]), 2, {}, {}
+  for i = 2, #keys do
+    local head = args[at]
+    if not head or #head < HEAD_BYTES then
+      return redis.error_reply(BAD_ARGUMENTS)
+    end
+    local filed, state, version, created, updated, expires, _, _, count, _, length = unpack_head(HEAD, head)
+    if filed ~= FAR or state ~= ACTIVE or length == 0 or #head < HEAD_BYTES + length
+      or version > EXACT or created > EXACT or updated > EXACT or expires > EXACT then
+      return redis.error_reply(BAD_ARGUMENTS)
+    end
+    starts[i], rows[i] = at, {version, created, expires, length}
+    at = at + 1 + 2 * count
+  end
+  if not margin or at ~= #args + 1 then
+    return redis.error_reply(BAD_ARGUMENTS)
+  end
+  local c, refused = enter(keys[1])
+  if not c then
+    return refused
+  end
+  starts[#keys + 1] = at
+  c.margin, c.moved, c.put, c.whole, c.later = margin, {}, {}, {}, {sizes = {}, buckets = {}}
+  look_ahead(c, margin)
+  -- While sessions are moved in bulk, Redis has none of them: one look for all is enough
+  c.absent = #keys > 1 and call('EXISTS', unpack(keys, 2)) == 0
+  local answer, moved = {c.mode, c.now}, 0
+  for i = 2, #keys do
+    local first = starts[i]
+    local said = put_one(c, keys[i], args[first], args, first + 1, starts[i + 1] - 1, rows[i])
+    answer[i + 1] = said
+    if said == 2 then
+      moved = moved + 1
+    end
+  end
+  fill_buckets(c)
+  index_moved(c)
+  if moved > 0 then
+    call('HINCRBY', c.stats, 'moved', moved)
+    count_filed(c)
+  end
+  return answer
 end
 
 -- Whether args[at] to args[at + 5] are a version, three times, a revision and a TTL
@@ -688,25 +830,6 @@ local function is_copy(args, at)
     end
   end
   return #args[at + 4] == 8 and is_count(args[at + 5])
-end
-
-local function put(keys, args)
-  local c, refused = enter_sessions(keys, args, 0, function(all, at)
-    local count = is_count(all[at + 7])
-    if count and is_copy(all, at) and is_count(all[at + 6]) and all[at + 8] ~= '' and all[at + 9] then
-      return 10 + 2 * count
-    end
-  end)
-  if not c then
-    return refused
-  end
-  local answer = {c.mode, c.now}
-  for i = 2, #keys do
-    answer[i + 1] = put_one(c, keys[i], args, c.starts[i])
-  end
-  index_moved(c)
-  count_filed(c)
-  return answer
 end
 
 local function unfile(c, id, user, agent, created)
@@ -980,7 +1103,7 @@ local function approach(c, margin)
         if state ~= ACTIVE then
           leave_bucket(c, start, id)
         elseif filed == FAR and filing(c, expires) == NEAR then
-          call('HSET', key, '', string.char(NEAR) .. sub(packed, 2))
+          call('HSET', key, '', char(NEAR) .. sub(packed, 2))
           call('ZADD', c.expiry, format('%d', expires), id)
           keep_ends(c)
         elseif filed == FAR and expires < (earliest or expires + 1) then
@@ -1206,7 +1329,7 @@ local function register(name, callback, modes, ...)
   local function run(keys, args)
     if not call then
       call, pcall, pack, unpack_head = redis.call, redis.pcall, struct.pack, struct.unpack
-      floor, ceil, min, find, sub, byte = math.floor, math.ceil, math.min, string.find, string.sub, string.byte
+      floor, ceil, min, find, sub, byte, char = math.floor, math.ceil, math.min, string.find, string.sub, string.byte, string.char
       format = string.format
     end
     pin = args[#args] or ''
@@ -1217,7 +1340,7 @@ local function register(name, callback, modes, ...)
     end
     return callback(keys, args)
   end
-  redis.register_function{function_name = 'session_v2_' .. name, callback = run, flags = {...}}
+  redis.register_function{function_name = 'session_v3_' .. name, callback = run, flags = {...}}
 end
 
 register('update', update, ANY)

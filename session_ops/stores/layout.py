@@ -20,6 +20,9 @@ MOVED: Final = 2
 DELETED: Final = 3
 MARKER: Final = 4
 
+_FAR: Final = 1
+"""How a session is filed that is far from its end."""
+
 _FINAL: Final = b"final"
 _STATES: Final[dict[int, Literal["active", "moved", "deleted"]]] = {
     ACTIVE: "active",
@@ -33,6 +36,7 @@ _STATES: Final[dict[int, Literal["active", "moved", "deleted"]]] = {
 # filed and the bytes are skipped.
 _HEAD = struct.Struct("<xBQQQQ8s4xHIH")
 _OWNERS = _HEAD.size
+_WRITTEN = struct.Struct("<BBQQQQ8sIHIH")
 _unpack_head = _HEAD.unpack_from
 # ended at (ms), cause, length of the user; then the user, the agent's length, the agent, the id. As in `clean`.
 _END = struct.Struct("<QBI")
@@ -172,6 +176,27 @@ def with_data(changed: Changed, data: dict[str, Any]) -> Session:
 def pack_control(changed: int, removed: int, revision: bytes, expected: bytes) -> bytes:
     """Return what an update of one session begins with; `expected` is a revision, or empty for any."""
     return _CONTROL.pack(changed, removed) + revision + expected
+
+
+def pack_head(session: Session, size: int, attributes: int) -> bytes:
+    """Return the bookkeeping of an active session that is far from its end, as `put` takes it. `size`: bytes of its
+    data. Raises `struct.error` for a number that does not fit.
+    """
+    user = session.user_id.encode()
+    head = _WRITTEN.pack(
+        _FAR,
+        ACTIVE,
+        session.version,
+        session.created_at,
+        session.updated_at,
+        session.expires_at,
+        bytes.fromhex(session.revision),
+        size,
+        attributes,
+        session.ttl or 0,
+        len(user),
+    )
+    return head + user + (session.agent_id or "").encode()
 
 
 def unpack_end(member: bytes) -> Ended:

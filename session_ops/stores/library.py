@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from session_ops.stores.connection import Connection
 
-LIBRARY: Final = "session_v2"
+LIBRARY: Final = "session_v3"
 NO_PIN: Final = b"*"
 """The pin of a caller without a control row: Redis alone keeps the sessions (functions.lua)."""
 

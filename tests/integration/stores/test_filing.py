@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from session_ops.records import NewSession
+from session_ops.records import NewSession, Session
+from session_ops.stores.layout import pack_head
 from session_ops.stores.library import LIBRARY
 from tests.conftest import service_connection
 from tests.fake_redis import Proxy
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 HOUR = 3_600_000
 DAY = 24 * HOUR
 FAR, NEAR = 1, 129
+WRITTEN, NEWER = 2, 3
 EXPIRES_AT = 26
 
 
@@ -74,20 +76,27 @@ def keys(administrator: Connection) -> Keys:
     return Keys(administrator)
 
 
+def row(session_id: str, created: int, expires: int, version: int = 1) -> Session:
+    return Session(
+        id=session_id, user_id="ann", agent_id=None, data={}, created_at=created, updated_at=created,
+        expires_at=expires, revision="00" * 8, version=version,
+    )  # fmt: skip
+
+
 async def put(keys: Keys, created: list[int]) -> list[tuple[int, str]]:
     """Move sessions in that were created then, as a mover does; the positions in which a list has them."""
     [generation] = await keys.call("KEYS", "generation:*")
     expires, placed = int(time.time() * 1000) + DAY, []
     for start in range(0, len(created), 100):
         batch = [(at, f"{random.getrandbits(64):022x}") for at in created[start : start + 100]]
-        arguments: list[Any] = [HOUR, DAY, 0]
-        for at, _ in batch:
-            arguments += [1, at, at, expires, b"revision", 0, 2, 0, "ann", ""]
+        arguments: list[Any] = [HOUR]
+        for at, session_id in batch:
+            arguments.append(pack_head(row(session_id, at, expires), 2, 0))
         sessions = [await keys.session(session_id) for _, session_id in batch]
         answer = await keys.call(
             "FCALL", f"{LIBRARY}_put", len(batch) + 1, generation, *sessions, *arguments, "*", change=True
         )
-        assert all(isinstance(each, bytes) for each in answer[2:])
+        assert answer[2:] == [WRITTEN] * len(batch)
         placed += batch
     return sorted(placed)
 
@@ -297,22 +306,29 @@ async def test_moving_back_and_forth_counts_once(make_repository: Make, keys: Ke
     await keys.call("SET", generation, "mirror", change=True)
     server = (await keys.call("INFO", "replication")).decode()
     pin = server.split("master_replid:")[1][:40]
-    row = [first.version, 1, 1, first.expires_at, b"revision", 0, "ann", ""]
+    told = [first.version, 1, 1, first.expires_at, b"revision", 0, "ann", ""]
     key = await keys.session(first.id)
     for _ in range(2):
-        await keys.call("FCALL", f"{LIBRARY}_mark", 2, generation, key, HOUR, DAY, 0, *row, pin, change=True)
+        await keys.call("FCALL", f"{LIBRARY}_mark", 2, generation, key, HOUR, DAY, 0, *told, pin, change=True)
     await keys.call("SET", generation, "final", change=True)
     assert await repository.count_active() == 2
 
-    again = [9, 1, 1, first.expires_at, b"revision", 0, 2, 0, "ann", ""]
-    for _ in range(2):
-        await keys.call("FCALL", f"{LIBRARY}_put", 2, generation, key, HOUR, DAY, 0, *again, "*", change=True)
+    async def again(version: int, expires: int = first.expires_at) -> int:
+        packed = pack_head(row(first.id, 1, expires, version), 2, 0)
+        answer = await keys.call("FCALL", f"{LIBRARY}_put", 2, generation, key, HOUR, packed, "*", change=True)
+        return int(answer[2])
+
+    assert [await again(9), await again(9)] == [WRITTEN, NEWER]
 
     assert await repository.count_active() == 3
     assert await keys.filed(first.id) == FAR
 
     await repository.delete(first.id)
     assert await repository.count_active() == 2
-    again[0] = 99
-    await keys.call("FCALL", f"{LIBRARY}_put", 2, generation, key, HOUR, DAY, 0, *again, "*", change=True)
+    assert await again(99) == WRITTEN
     assert await repository.count_active() == 3
+
+    soon = int(time.time() * 1000) + HOUR
+    assert [await again(100, soon), await again(101, soon)] == [WRITTEN, WRITTEN], "near its end, it is in two indexes"
+    assert await repository.count_active() == 3
+    assert await keys.filed(first.id) == NEAR
