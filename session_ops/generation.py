@@ -5,9 +5,12 @@ A generation never changes: a bump makes another one, and what was asked of the 
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from session_ops.errors import (
+    CorruptSessionError,
     RevisionConflictError,
     SessionNotFoundError,
     SessionTooLargeError,
@@ -17,19 +20,29 @@ from session_ops.limits import encode_attributes, encode_names
 from session_ops.operations import Changed
 from session_ops.stores.answers import accepted, expected
 from session_ops.stores.found import Missing, Put
-from session_ops.stores.layout import MARKER, Names, pack_control, pack_head, partition_of, unpack_found, unpack_record
+from session_ops.stores.layout import (
+    MARKER,
+    Names,
+    mark_arguments,
+    pack_control,
+    pack_head,
+    partition_of,
+    unpack_found,
+    unpack_marked,
+    unpack_record,
+)
 from session_ops.stores.library import LIBRARY
 from session_ops.stores.redis import RedisSessionRepository, margin_of
 from session_ops.stores.replies import LOST, NO_LIBRARY, NOT_PRIMARY, understood
-from session_ops.stores.ticks import Answer, Changes, Clock, Reads
+from session_ops.stores.ticks import READS, Answer, Changes, Clock, Reads
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
     from session_ops.limits import Limits
     from session_ops.records import Control, Record, Row, Session
     from session_ops.stores.connection import Connection
+    from session_ops.stores.layout import Marked, Packed
     from session_ops.stores.replies import Argument
 
 OUT_OF_MEMORY: Final = "out of memory"
@@ -102,6 +115,18 @@ class RedisGeneration:
         """GET: the session where its record is active, else what is there instead."""
         return self._reads.add(0 if self._whole else partition_of(session_id, self._partitions), session_id)
 
+    async def read_together(self, ids: Sequence[str]) -> list[Any]:
+        """GET of very many sessions: of each its hash as it is in Redis, an error where its key holds none."""
+        parts: dict[int, list[str]] = defaultdict(list)
+        for session_id in ids:
+            parts[partition_of(session_id, self._partitions)].append(session_id)
+        chunks = [(part, of[start : start + READS]) for part, of in parts.items() for start in range(0, len(of), READS)]
+        answers = await asyncio.gather(*[self._reads.together(part, some) for part, some in chunks])
+        found: dict[str, Any] = {}
+        for (_, some), hashes in zip(chunks, answers, strict=True):
+            found.update(zip(some, hashes, strict=True))
+        return [found[session_id] for session_id in ids]
+
     async def merge(
         self, session_id: str, changes: Mapping[str, Any], remove: Sequence[str], expected_revision: str | None
     ) -> Changed | None:
@@ -143,18 +168,24 @@ class RedisGeneration:
         record = unpack_record(session_id, [b"", head])
         return Changed(record, answer[3].decode(), written=written)
 
-    async def put(self, row: Row, encoded: tuple[list[bytes], int] | None = None) -> Put:
-        """PUT: the move to Redis. `encoded`: the row's data as `encode_attributes` gives them, where they are known."""
+    async def put(self, row: Row) -> Put:
+        """PUT: the move to Redis."""
         session = row.session
         # What the row holds was accepted once: a limit that was lowered since keeps no session from moving
-        fields, size = encoded or encode_attributes(session.data, None)
-        arguments: tuple[Argument, ...] = (pack_head(session, size, len(fields) // 2), *fields)
+        fields, size = encode_attributes(session.data, None)
+        arguments = (pack_head(session, size, len(fields) // 2), *fields)
         return _PUTS[(await self._add(self._puts, session.id, arguments, size))[0]]
+
+    async def put_together(self, sessions: Sequence[Packed]) -> list[Put | None]:
+        """PUT of up to `TOGETHER` sessions, each by itself, by one call for each partition of theirs. None: what is
+        under its key is no session.
+        """
+        return [_PUTS.get(reply) for reply in await self._together(self._puts, sessions)]
 
     async def mark(self, row: Row) -> Record | None:
         """MARK: the move back; None where the generation key is not `mirror`."""
         session = row.session
-        arguments = (*_copied(session), session.user_id, session.agent_id or "")
+        arguments = mark_arguments(session)
         try:
             answer = await self._add(self._marks, session.id, arguments, 0)
         except StoreUnavailableError as error:
@@ -173,6 +204,25 @@ class RedisGeneration:
         # What was given back stays as it is, until the legacy store gives it away again
         found = await self.read(session_id)
         return found.record if isinstance(found, Missing) else None
+
+    async def mark_together(self, sessions: Sequence[Packed]) -> list[Marked | CorruptSessionError | None]:
+        """MARK of up to `TOGETHER` sessions (`pack_mark`), each by itself, by one call for each partition of theirs.
+
+        None: the generation key is not `mirror`. An error: what is under its key is no session.
+        """
+        heads = await self._together(self._marks_apart, sessions)
+        corrupt = CorruptSessionError("a record in Redis is no session")
+        return [unpack_marked(head) if type(head) is bytes else None if head == 0 else corrupt for head in heads]
+
+    async def _together(self, changes: Changes, sessions: Sequence[Packed]) -> list[Any]:
+        parts: dict[int, list[int]] = defaultdict(list)
+        for position, session in enumerate(sessions):
+            parts[partition_of(session.session_id, self._partitions)].append(position)
+        calls = [changes.together(part, [sessions[each] for each in some]) for part, some in parts.items()]
+        found: dict[int, Any] = {}
+        for positions, replies in zip(parts.values(), await asyncio.gather(*calls), strict=True):
+            found.update(zip(positions, replies, strict=True))
+        return [found[position] for position in range(len(sessions))]
 
     async def sweep(self, limit: int) -> int:
         """Take up to `limit` ended sessions out of the indexes of each partition; how many entries were looked at."""
@@ -237,15 +287,3 @@ def _accepted(session_id: str, answer: Answer) -> None:
     except (RevisionConflictError, SessionTooLargeError) as error:
         error.mode = answer[3].decode()
         raise
-
-
-def _copied(session: Session) -> tuple[Argument, ...]:
-    """What PUT and MARK are told of a row's bookkeeping."""
-    return (
-        session.version,
-        session.created_at,
-        session.updated_at,
-        session.expires_at,
-        bytes.fromhex(session.revision),
-        session.ttl or 0,
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -39,6 +39,11 @@ _MAXIMUM_REMOVED = 4_096
 _INTEGERS = range(-(2**63), 2**63)
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_apart = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_value = msgspec.json.Decoder().decode
+_AS_IT_IS: Final = frozenset(b'"tfn')
+"""What JSON begins with that can be written in one way, where nothing is escaped: text, true, false, null."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,22 +136,36 @@ def encode_attributes(data: Mapping[str, Any], limits: Limits | None) -> tuple[l
     return parts, size
 
 
-def encode_parsed(data: Mapping[str, Any], text: bytes) -> tuple[list[bytes], int]:
-    """As `encode_attributes` without limits, for `data` that was parsed from the JSON `text`.
+def encode_text(text: bytes) -> tuple[list[bytes], int]:
+    """As `encode_attributes` without limits, for the JSON object that `text` is: for less than taking it apart costs.
 
-    What JSON gives is of JSON's types. The rest can be told from the text, for less than walking through it takes.
+    Raises in addition what msgspec raises for what is no JSON object, and `UnicodeDecodeError` and `RecursionError`.
     """
-    may_be_nul, may_be_large = b"\\u0000" in text, b"0" * 19 in text.translate(_DIGITS_ALIKE)
-    if may_be_nul or may_be_large or text.count(b"[") + text.count(b"{") > _NO_LIMITS.depth:
-        return encode_attributes(data, None)
-    try:
-        values = [_encode(value) for value in data.values()]
-    except UnicodeEncodeError:
-        return encode_attributes(data, None)  # which names the attribute
+    if b"\\" in text and b"\\u" in text:
+        return encode_attributes(_decode(text), None)
+    if not text.isascii():
+        text.decode()  # msgspec looks only at the text that it decodes
     parts: list[bytes] = []
-    for name, value in zip(data, values, strict=True):
-        parts += (_encode_name(name), value)
-    return parts, sum(map(len, parts))
+    size = 0
+    for name, raw in _decode_apart(text).items():
+        value = bytes(raw)
+        if value[0] not in _AS_IT_IS or b"\\" in value:
+            if _may_be_flawed(value):
+                return encode_attributes(_decode(text), None)
+            value = _encode(_decode_value(value))
+        key = _encode_name(name)
+        size += len(key) + len(value)
+        parts.append(key)
+        parts.append(value)
+    return parts, size
+
+
+def _may_be_flawed(value: bytes) -> bool:
+    """Whether a JSON value without `\\u` has to be looked at: for large integers, and for how deep it is."""
+    length = len(value)
+    return (length >= 19 and b"0" * 19 in value.translate(_DIGITS_ALIKE)) or (
+        length > _NO_LIMITS.depth and value.count(b"[") + value.count(b"{") > _NO_LIMITS.depth
+    )
 
 
 @lru_cache(4_096)  # applications use the same few names in all their sessions

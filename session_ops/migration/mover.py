@@ -9,6 +9,7 @@ one batch that is put again and answered with NEWER.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -18,14 +19,16 @@ import msgspec
 from session_ops.errors import CorruptSessionError, PreconditionError, StoreUnavailableError
 from session_ops.generation import OUT_OF_MEMORY
 from session_ops.migration.old_generations import OldGenerations
-from session_ops.migration.quarantine import Broken, Fit, Quarantine, broken, judge, to_mark
+from session_ops.migration.quarantine import Broken, Quarantine, broken, judge, to_mark
 from session_ops.migration.run_records import FencedError, Run, Slice, Target
 from session_ops.migration.samples import Sampler
 from session_ops.migration.throttle import Throttle
 from session_ops.migration.work import Progress, silent
 from session_ops.stores.control_schema import COUNTS
 from session_ops.stores.found import Missing, Put
+from session_ops.stores.layout import pack_mark
 from session_ops.stores.legacy_steps import clock
+from session_ops.stores.ticks import TOGETHER, TOGETHER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from session_ops.generation import RedisGeneration
     from session_ops.migration.runs import RunStore
     from session_ops.owned_access import OwnedStore
-    from session_ops.records import Row
+    from session_ops.stores.layout import Packed
     from session_ops.stores.legacy_database import Transaction
     from session_ops.stores.legacy_moves import Moves
 
@@ -49,6 +52,12 @@ _AGAIN: Final = 0.2
 
 _TIMEOUTS: Final = frozenset({"statement timeout", "locked", "deadlock"})
 """Of a claim, after which it did not happen: a smaller one may."""
+
+
+_NO_SESSION: Final = "no session under its key in Redis"
+
+_Call = tuple["list[Packed]", "asyncio.Future[list[Put | None]]"]
+"""A call of PUT under way."""
 
 
 class StoppedError(Exception):
@@ -259,24 +268,27 @@ class Mover:
         putting: asyncio.Task[None] | None = None
         flying: list[str] = []
         unput: Sequence[Any] | None = None
+        after = part.after
         try:
             while True:
                 await self._may_go_on(part)
                 await self._redis()
                 began, most = time.monotonic(), self._throttle.most
-                rows = unput = await self._claim(part, most, flying)
+                claimed = await self._claim(part, after, most, flying)
+                rows = unput = claimed[0] if claimed is not None else None
+                flying = [row[0] for row in rows or ()]
                 if putting is not None:
                     await putting
                     # Else a mover that dies now would have both batches put again
-                    part.claimed = [row[0] for row in rows or ()]
+                    part.claimed = flying
                     await self._checkpoint(part)
-                flying = [row[0] for row in rows or ()]
                 putting = asyncio.ensure_future(self._put(part, rows)) if rows else None
                 unput = None
-                if rows is None:
+                if claimed is None or rows is None:
                     continue
-                if len(rows) < most:
+                if claimed[1] is None:
                     break
+                after = claimed[1]
                 await self._throttle.rest(time.monotonic() - began, len(rows))
         finally:
             # What is claimed is put, whatever ends this: a claim alone would leave work to whoever reads the session
@@ -284,31 +296,35 @@ class Mover:
                 await self._ended(part, putting, unput)
         part.claimed = []
 
-    async def _claim(self, part: Slice, most: int, flying: list[str]) -> Sequence[Any] | None:
+    async def _claim(
+        self, part: Slice, after: str, most: int, flying: list[str]
+    ) -> tuple[Sequence[Any], str | None] | None:
         """CLAIM with its checkpoint; None where it took too long, so that nothing was claimed."""
         await self._at("claim")
         target = self._target
 
-        async def work(transaction: Transaction) -> Sequence[Any]:
-            rows = await self._moves.claim(
-                transaction, self._g, (part.after, part.upto), (target.share, target.ids), most
+        async def work(transaction: Transaction) -> tuple[Sequence[Any], str | None]:
+            rows, last = await self._moves.claim(
+                transaction, self._g, (after, part.upto), (target.share, target.ids), most
             )
             part.claimed = [*flying, *(row[0] for row in rows)]
             part.reason = self._throttle.reason
             await self._runs.note(transaction, self._run, part)
-            return rows
+            return rows, last
 
         began = time.monotonic()
         try:
-            rows = await self._store.database.change_together(work)
+            rows, last = await self._store.database.change_together(work)
         except StoreUnavailableError as error:
             part.claimed = flying
             if error.reason in _TIMEOUTS and self._throttle.size > 10:
                 self._throttle.refused()
                 return None
             raise
-        self._throttle.claimed(time.monotonic() - began, len(rows), sum(len(row[-1] or "") for row in rows))
-        return rows
+        self._throttle.claimed(
+            time.monotonic() - began, len(rows), sum([len(row[-1] or "") for row in rows]), more=last is not None
+        )
+        return rows, last
 
     async def _ended(self, part: Slice, putting: asyncio.Future[None], claimed: Sequence[Any] | None) -> None:
         """Wait for the puts under way. Where they have stopped the run, what was `claimed` meanwhile goes back."""
@@ -316,95 +332,126 @@ class Mover:
             await putting
         except StoppedError:
             if claimed:
-                await self._give_back(claimed)
+                await self._give_back(part, claimed)
             raise
         finally:
             if not putting.cancelled() and not isinstance(putting.exception(), StoreUnavailableError):
                 part.claimed = []
 
     async def _put(self, part: Slice, rows: Sequence[Any]) -> None:
-        """PUT of claimed rows, in windows; what Redis has no room for, and what is broken, goes back."""
-        window: list[Fit] = []
-        size = 0
-        full: list[Row] = []
+        """PUT of claimed rows, call by call; what Redis has no room for, and what is broken, goes back."""
+        waiting: list[Packed] = []
+        calls: list[_Call] = []
+        waits = flying = 0
+        full: list[str] = []
         flawed: list[Broken] = []
-        by_id = {row[0]: row for row in rows}
         for columns in rows:
-            judged = judge(columns, self._g)
+            judged = judge(columns)
             if isinstance(judged, Broken):
                 flawed.append(judged)
                 continue
-            length = judged.encoded[1]
-            if window and size + length > WINDOW:
-                full += await self._put_window(part, window)
-                window, size = [], 0
-            window.append(judged)
-            size += length
-        if window:
-            full += await self._put_window(part, window)
+            if waiting and (len(waiting) == TOGETHER or waits + judged.size > TOGETHER_BYTES):
+                calls.append(await self._send(waiting))
+                flying += waits
+                waiting, waits = [], 0
+                if flying > WINDOW:
+                    full += await self._answers(part, calls)
+                    calls, flying = [], 0
+            waiting.append(judged)
+            waits += judged.size
+        if waiting:
+            calls.append(await self._send(waiting))
+        full += await self._answers(part, calls)
         # First, so that the next claim, which is under way, does not find them again
         for one in flawed:
             await self._keep_aside(part, one)
-        if back := [*(row.session.id for row in full), *(one.id for one in flawed)]:
-            await self._give_back([by_id[session_id] for session_id in back])
+        if back := {*full, *(one.id for one in flawed)}:
+            await self._give_back(part, [columns for columns in rows if columns[0] in back])
         self._bearable()
         if full:
             raise StoppedError(
                 "Redis has no memory left for more: raise redis_maxmemory, or lower the percentage", resumable=False
             )
 
-    async def _put_window(self, part: Slice, window: list[Fit]) -> list[Row]:
-        """PUT of rows that leave together; those for which Redis has no room."""
+    async def _send(self, sessions: list[Packed]) -> _Call:
+        """One call under way: Redis works on it while the next one is made up."""
         await self._at("put")
         redis = await self._redis()
-        answers = await asyncio.gather(*(redis.put(*each) for each in window), return_exceptions=True)
-        full: list[Row] = []
-        known: list[Row] = []
+        call = sessions, asyncio.ensure_future(redis.put_together(sessions))
+        await asyncio.sleep(0)  # its task begins
+        await asyncio.sleep(0)  # and what it has asked for leaves
+        return call
+
+    async def _answers(self, part: Slice, calls: Sequence[_Call]) -> list[str]:
+        """Wait for calls; the ids for which Redis has no room."""
+        full: list[str] = []
+        known: list[str] = []
         trouble: BaseException | None = None
-        for (row, _), answer in zip(window, answers, strict=True):
-            if answer is Put.WRITTEN:
-                self._count(part, "moved_in")
-            elif answer is Put.NEWER:
-                self._count(part, "again")
-                known.append(row)
-            elif isinstance(answer, Put):
-                self._count(part, "expired")
-            elif isinstance(answer, CorruptSessionError):
-                await self._keep_aside(part, broken(row.session.id, "no session under its key in Redis", b""))
-            elif isinstance(answer, StoreUnavailableError) and answer.reason == OUT_OF_MEMORY:
-                full.append(row)
-            else:
-                trouble = answer
+        for (sessions, _), answers in zip(
+            calls, await asyncio.gather(*(call for _, call in calls), return_exceptions=True), strict=True
+        ):
+            if isinstance(answers, BaseException):
+                if isinstance(answers, StoreUnavailableError) and answers.reason == OUT_OF_MEMORY:
+                    full += [each.session_id for each in sessions]
+                else:
+                    trouble = answers
+                continue
+            outcomes = Counter(answers)
+            self._count(part, "moved_in", outcomes[Put.WRITTEN])
+            self._count(part, "again", outcomes[Put.NEWER])
+            self._count(part, "expired", outcomes[Put.EXPIRED] + outcomes[Put.HELD])
+            if outcomes[Put.WRITTEN] == len(sessions):
+                continue
+            for session, answer in zip(sessions, answers, strict=True):
+                if answer is Put.NEWER:
+                    known.append(session.session_id)
+                elif answer is None:
+                    await self._keep_aside(part, broken(session.session_id, _NO_SESSION, b""))
         if known:
-            await self._finish_back(redis, known)
+            await self._finish_back(await self._redis(), known)
         if trouble is not None and not full:
             raise trouble
         return full
 
-    async def _finish_back(self, redis: RedisGeneration, rows: list[Row]) -> None:
+    async def _finish_back(self, redis: RedisGeneration, ids: list[str]) -> None:
         """APPLY what Redis has given back or ended: the second half of a move back that somebody did not live to do."""
-        found = await asyncio.gather(*(redis.read(row.session.id) for row in rows))
-        given = [missing.record for missing in found if isinstance(missing, Missing) and missing.record is not None]
         await self._at("apply")
-        await asyncio.gather(*(self._store.steps.apply(each, self._g) for each in given if each.state != "active"))
+        await self._apply_found(redis, ids)
 
-    async def _give_back(self, rows: Sequence[Any]) -> int:
+    async def _apply_found(self, redis: RedisGeneration, ids: list[str]) -> int:
+        """APPLY what Redis does not own any more; how many rows took it."""
+        found = await asyncio.gather(*(redis.read(each) for each in ids))
+        given = [missing.record for missing in found if isinstance(missing, Missing) and missing.record is not None]
+        return sum(
+            await asyncio.gather(*(self._store.steps.apply(each, self._g) for each in given if each.state != "active"))
+        )
+
+    async def _give_back(self, part: Slice, rows: Sequence[Any]) -> int:
         """MARK and APPLY: the legacy store owns them again. How many it took."""
         redis = await self._redis()
         await self._at("mark")
-        marked = await asyncio.gather(*(redis.mark(to_mark(columns, self._g)) for columns in rows))
+        sessions = [to_mark(columns, self._g).session for columns in rows]
+        chunks = [sessions[start : start + TOGETHER] for start in range(0, len(sessions), TOGETHER)]
+        answers = await asyncio.gather(*(redis.mark_together([pack_mark(each) for each in chunk]) for chunk in chunks))
+        marked: dict[str, int] = {}
+        others: list[str] = []
+        for session, said in zip(sessions, itertools.chain.from_iterable(answers), strict=True):
+            if said is None:
+                continue
+            if isinstance(said, CorruptSessionError):
+                await self._keep_aside(part, broken(session.id, _NO_SESSION, b""))
+                continue
+            # What had the row's version had its data: nothing has to be copied. A marker says nothing of the data, and
+            # that of a broken row must not be looked at
+            if said.moved and (not said.filled or said.version == session.version + 1):
+                marked[session.id] = said.version
+            else:
+                others.append(session.id)
         await self._at("apply")
-        # A marker says nothing of the data, and that of a broken row must not be looked at
-        applied = await asyncio.gather(
-            *(
-                self._store.steps.apply(record, self._g)
-                if record.filled
-                else self._moves.return_marked(self._g, record.session.id, record.session.version)
-                for record in marked
-                if record is not None
-            )
-        )
-        return sum(applied)
+        applied = 0
+        if others:
+            applied = await self._apply_found(redis, others)
+        return applied + await self._moves.return_marked(self._g, marked)
 
     async def _back(self, part: Slice) -> None:
         """The move back of every row of the slice that has its home in the legacy store."""
@@ -421,7 +468,7 @@ class Mover:
                 after = rows[-1][0]
                 part.claimed = [row[0] for row in rows]
                 await self._checkpoint(part)
-                self._count(part, "moved_back", await self._give_back(rows))
+                self._count(part, "moved_back", await self._give_back(part, rows))
                 part.claimed = []
                 self._throttle.claimed(time.monotonic() - began, len(rows), 0)
             if len(rows) < most:

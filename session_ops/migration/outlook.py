@@ -146,7 +146,7 @@ class _Seen:
     def _live(self, row: Any, expires: int | None) -> None:
         counts = self.counts
         counts["live"] += 1
-        judged = judge(row[: len(PARTS)], self._generation) if expires is not None and not row.large else None
+        judged = judge(row[: len(PARTS)]) if expires is not None and not row.large else None
         if judged is None or isinstance(judged, Broken):
             reason = "no expiry" if expires is None else "too large" if judged is None else judged.reason
             self._broken[reason] += 1

@@ -7,14 +7,15 @@ or otherwise run: it is read as JSON, or not at all.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import sqlalchemy
 
 from session_ops.errors import InvalidSessionError, StoreUnavailableError
-from session_ops.limits import check_owners, encode_parsed, is_id
-from session_ops.records import Row, Session
+from session_ops.limits import check_owners, encode_text, is_id
+from session_ops.records import Changed, Row, Session
+from session_ops.stores.layout import MOST_ATTRIBUTES, pack_session
 from session_ops.stores.legacy_errors import as_unprepared
 from session_ops.stores.legacy_moves import BAD_ID, LARGEST
 from session_ops.stores.legacy_prepared import Statement
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from session_ops.migration.audit import Audit
     from session_ops.owned_access import OwnedStore
+    from session_ops.stores.layout import Packed
     from session_ops.stores.legacy_database import Transaction
 
 _EXACT: Final = 2**53
@@ -31,8 +33,6 @@ _EXACT: Final = 2**53
 
 _PICKLES: Final = (b"\x80", b"gA", b"(dp", b"c__", b"ccopy_reg")
 """What pickled text and its base64 begin with (protocol 2 and later; 0 and 1)."""
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,56 +61,43 @@ def broken(session_id: str, reason: str, data: object) -> Broken:
     return Broken(id=session_id, reason=reason, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
-class Fit(NamedTuple):
-    """A row as PUT takes it."""
-
-    row: Row
-    encoded: tuple[list[bytes], int]
-
-
-def judge(columns: Sequence[Any], generation: int) -> Fit | Broken:
+def judge(columns: Sequence[Any]) -> Packed | Broken:
     """A claimed row (`PARTS`) as PUT takes it; or why it cannot move."""
     session_id, user_id, agent_id, created_at, updated_at, expires_at, revision, version, ttl, data = columns
-    parsed = _parsed(data) if user_id else "no user"
-    reason: str | None = None
-    attributes: dict[str, Any] = {}
-    if isinstance(parsed, str):
-        reason = parsed
-    else:
-        attributes = parsed
     if not is_id(session_id):
-        reason = BAD_ID
-    elif not 0 <= expires_at <= _EXACT:
-        reason = "expiry out of range"
-    if reason is None:
-        try:
-            check_owners(user_id, agent_id)
-            encoded = encode_parsed(attributes, data.encode() if isinstance(data, str) else data)
-            if len(bytes.fromhex(revision)) != 8:
-                reason = "revision"
-        except InvalidSessionError as error:
-            reason = str(error)
-        except ValueError:
+        return broken(session_id, BAD_ID, data)
+    if not 0 <= expires_at <= _EXACT:
+        return broken(session_id, "expiry out of range", data)
+    if not user_id:
+        return broken(session_id, "no user", data)
+    encoded = _encoded(data)
+    if isinstance(encoded, str):
+        return broken(session_id, encoded, data)
+    fields, size = encoded
+    reason: str | None = None
+    try:
+        check_owners(user_id, agent_id)
+        if len(bytes.fromhex(revision)) != 8:
             reason = "revision"
-    if reason is None and not all(type(at) is int and 0 <= at <= _EXACT for at in (created_at, updated_at, version)):
+    except InvalidSessionError as error:
+        reason = str(error)
+    except ValueError:
+        reason = "revision"
+    if reason is None and not (
+        type(created_at) is type(updated_at) is type(version) is int
+        and 0 <= created_at <= _EXACT
+        and 0 <= updated_at <= _EXACT
+        and 0 <= version <= _EXACT
+    ):
         reason = "time or version out of range"
     if reason is None and ttl is not None and not 0 <= ttl < 2**32:
         reason = "ttl out of range"
     if reason is not None:
         return broken(session_id, reason, data)
-    session = Session(
-        id=session_id,
-        user_id=user_id,
-        agent_id=agent_id,
-        data=attributes,
-        created_at=created_at,
-        updated_at=updated_at,
-        expires_at=expires_at,
-        revision=revision,
-        version=version,
-        ttl=ttl,
-    )
-    return Fit(Row(session=session, owner="redis", generation=generation, deleted=False, ended=False), encoded)
+    return pack_session(Changed(
+        id=session_id, user_id=user_id, agent_id=agent_id, created_at=created_at, updated_at=updated_at,
+        expires_at=expires_at, revision=revision, version=version, ttl=ttl,
+    ), fields, size)  # fmt: skip
 
 
 def to_mark(columns: Sequence[Any], generation: int) -> Row:
@@ -135,15 +122,18 @@ def to_mark(columns: Sequence[Any], generation: int) -> Row:
     return Row(session=session, owner="redis", generation=generation, deleted=False, ended=False)
 
 
-def _parsed(data: object) -> dict[str, Any] | str:
-    """The attributes; or why the data is no JSON object."""
+def _encoded(data: object) -> tuple[list[bytes], int] | str:
+    """Names and values of the attributes and their bytes; or why the data is no JSON object that can be kept."""
     if not isinstance(data, str | bytes):
         return "data: missing" if data is None else "data: not text"
     content = data.encode() if isinstance(data, str) else data
     if len(content) > LARGEST:
         return "too large"
     try:
-        return _decode(content)
+        fields, size = encode_text(content)
+        return (fields, size) if len(fields) <= 2 * MOST_ATTRIBUTES else "data: too many attributes"
+    except InvalidSessionError as error:
+        return str(error)
     except UnicodeDecodeError:
         flaw = "data: not UTF-8"
     except msgspec.ValidationError:

@@ -73,10 +73,14 @@ class Throttle:
         """Sessions of the next batch."""
         return max(1, min(self.size, self.batch or self.size))
 
-    def claimed(self, seconds: float, sessions: int, size: int) -> None:
-        """A claim took so long and brought so many sessions of so many bytes."""
+    def claimed(self, seconds: float, sessions: int, size: int, *, more: bool | None = None) -> None:
+        """A claim took so long and brought so many sessions of so many bytes. `more`: whether a larger one would have
+        found more; None: it would where it brought as many as it might.
+        """
         factor = min(2.0, max(0.5, TARGET / max(seconds, 1e-6)))
-        grown = self.size * factor if factor < 1 or sessions >= self.most else float(self.size)
+        grown = (
+            self.size * factor if factor < 1 or (sessions >= self.most if more is None else more) else float(self.size)
+        )
         if sessions and size:
             grown = min(grown, BYTES * sessions / size)
         self.size = int(min(LARGEST_BATCH, max(SMALLEST, grown)))

@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from session_ops.errors import OverloadedError, StoreUnavailableError
-from session_ops.stores.link import Exchange, Group, Link
+from session_ops.stores.link import Exchange, Group, Link, One
 from session_ops.stores.replies import is_error, pack, refusal
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Connection:
 
         commands = pack(command)
         self.admit(len(commands))
-        self.enlist(_One(Exchange(commands, 1, succeed, fail, change=change, size=len(commands))))
+        self.enlist(One(Exchange(commands, 1, succeed, fail, change=change, size=len(commands))))
         return await future
 
     def enlist(self, source: Source) -> None:
@@ -336,16 +336,6 @@ class Connection:
         for reply in await future:
             if is_error(reply):
                 raise refusal(reply, change=False)
-
-
-class _One:
-    """The source of a single exchange."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    def emit(self) -> Iterable[Exchange]:
-        return (self._exchange,)
 
 
 def _is_change(exchange: Exchange) -> bool:

@@ -73,6 +73,10 @@ class Dialect(Protocol):
         """The value of the parameters `remove` and `ids`."""
         ...
 
+    async def fetch(self, connection: AsyncConnection, sql: str, parameters: Any) -> Sequence[Sequence[Any]]:
+        """Run a statement that answers very many rows. Raises as SQLAlchemy does."""
+        ...
+
     def engine_arguments(self, url: URL, statement_timeout: float) -> dict[str, Any]:
         """Arguments of `create_async_engine`; `statement_timeout` in seconds."""
         ...

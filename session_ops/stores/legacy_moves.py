@@ -4,13 +4,14 @@ SLICE    where the next part of the table ends
 CLAIM    a batch of rows that have their home in Redis is Redis' from here on
 BACK     a page of rows that Redis owns and that have their home here
 CLAIMED  of rows that were claimed once, those that Redis still owns
-RETURN   APPLY of a marker: the row is the legacy store's again, and its data, which may be no JSON, is not touched
+RETURN   APPLY of markers: the rows are the legacy store's again; their data, which may be no JSON, are not touched
 ODD      rows that cannot move as they are, as far as the database can say so without reading them
 PAGE     rows by id, all or those of some buckets; AMONG, SAMPLE  those with these ids; some at random
 
 A slice is a range of ids, so that no statement looks at more rows than it can within its timeout, however few of them
-are to be moved. Within a slice CLAIM is repeated until it finds nothing: what it has claimed does not match any more,
-so nobody has to know in which order the database sorts ids.
+are to be moved. Within a slice CLAIM is repeated until it comes to the end. In which order ids come only the database
+knows, which therefore says itself behind which id the next one goes on, or is asked for what is left: what was claimed
+does not match any more.
 
 Written as text, as APPLY is. Attributes are read as bytes: what is no text must not fail the rows beside it.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import sqlalchemy
 from sqlalchemy import BigInteger, Float, Integer, Text, bindparam
 
@@ -26,7 +28,7 @@ from session_ops.stores.legacy_prepared import Statement
 from session_ops.stores.legacy_statements import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.engine import Dialect as Driver
 
@@ -46,12 +48,31 @@ FROM (SELECT {id} AS id FROM {table} WHERE {id} > :after ORDER BY {id} LIMIT :mo
 """
 
 _CLAIM: Final = """
-WITH b AS {materialized} (
-  SELECT s.{id} AS id FROM {table} AS s
-  WHERE s.{id} > :after AND s.{id} <= :upto AND s.{expires_at} > {now} AND {home} AND {claimable}
-    AND NOT ({odd}) AND {known}
-  ORDER BY s.{id} LIMIT :most {locking}
+WITH b AS (
+  SELECT s.{id} AS id FROM {table} AS s WHERE s.{id} > :after AND s.{id} <= :upto AND {wanted}
+  ORDER BY s.{id} LIMIT :most
 )
+{taking}
+"""
+
+# Where a WITH may hold an UPDATE, the claim looks at so many rows and says which was the last, so that no row is looked
+# at twice. Left to itself PostgreSQL reads all of the range for every batch: it expects few rows to be claimable.
+_CLAIM_ONWARD: Final = """
+WITH looked AS MATERIALIZED (
+  SELECT max(part.id) AS last FROM (
+    SELECT {id} AS id FROM {table} WHERE {id} > :after AND {id} <= :upto ORDER BY {id} LIMIT :most
+  ) AS part
+), b AS MATERIALIZED (
+  SELECT s.{id} AS id FROM {table} AS s
+  WHERE s.{id} > :after AND s.{id} <= (SELECT last FROM looked) AND {wanted}
+  ORDER BY s.{id} {locking}
+), taken AS ({taking})
+SELECT looked.last, taken.* FROM looked LEFT JOIN taken ON TRUE
+"""
+
+_WANTED: Final = "s.{expires_at} > {now} AND {home} AND {claimable} AND NOT ({odd}) AND {known}"
+
+_TAKING: Final = """
 UPDATE {table} AS s SET {owner} = 'redis', {generation} = :g, {version} = s.{version} + 1
 FROM b WHERE s.{id} = b.id AND {claimable}
 RETURNING {returning}
@@ -68,9 +89,19 @@ WHERE {redis_owns} AND s.{id} > :after AND s.{id} <= :upto AND NOT {home} ORDER 
 
 _CLAIMED: Final = "SELECT {selected} FROM {table} AS s WHERE {among} AND {redis_owns}"
 
+# Rows are locked in the order of their ids, as those of APPLY are
 _RETURN: Final = """
-UPDATE {table} AS s SET {version} = :version, {owner} = 'legacy'
-WHERE s.{id} = :id AND s.{generation} = :g AND s.{version} < :version RETURNING 1
+WITH v AS MATERIALIZED (SELECT {given}), locked AS MATERIALIZED (
+  SELECT s.{id} AS id FROM {table} AS s WHERE s.{id} = ANY (ARRAY(SELECT id FROM v)) ORDER BY s.{id} FOR UPDATE
+)
+UPDATE {table} AS s SET {version} = v.version, {owner} = 'legacy' FROM v JOIN locked AS l ON l.id = v.id
+WHERE s.{id} = v.id AND s.{generation} = :g AND s.{version} < v.version RETURNING 1
+"""
+
+_RETURN_SQLITE: Final = """
+UPDATE {table} AS s SET {version} = v.version, {owner} = 'legacy'
+FROM (SELECT {given} FROM json_each(:marked)) AS v
+WHERE s.{id} = v.id AND s.{generation} = :g AND s.{version} < v.version RETURNING 1
 """
 
 _ODD: Final = """
@@ -115,10 +146,11 @@ class Moves:
         self._dialect = database.dialect
         texts = _Texts(schema, control, database.dialect, database.engine.dialect)
         self.slice_ = texts.statement(_SLICE)
-        self.claim_ = texts.statement(_CLAIM)
+        self._onward = database.dialect.data_modifying_ctes
+        self.claim_ = texts.statement(_CLAIM_ONWARD if self._onward else _CLAIM)
         self.back_ = texts.statement(_BACK)
         self.claimed_ = texts.statement(_CLAIMED)
-        self.return_ = texts.statement(_RETURN)
+        self.return_ = texts.statement(_RETURN if self._dialect.name == "postgresql" else _RETURN_SQLITE)
         self.odd_ = texts.statement(_ODD)
         self.counts_ = texts.statement(_COUNTS)
         self.page_ = texts.statement(_PAGE)
@@ -143,14 +175,18 @@ class Moves:
         )
         return row
 
-    async def page(self, after: str, most: int, buckets: Sequence[int] | None = None) -> Sequence[Any]:
-        """PAGE: rows by id, to be looked at: `PARTS` (no data where it is too large), then owner (`at`), generation
-        (`g`), deleted (`over`), bucket (`part`) and `large`. `buckets` None: of all.
-        """
+    async def bare_page(self, after: str, most: int, buckets: Sequence[int] | None = None) -> Sequence[Sequence[Any]]:
+        """PAGE, as plain tuples. `buckets` None: of all."""
         if buckets is None:
-            return await self._database.read(self.page_, after=after, most=most, largest=LARGEST)
+            return await self._database.read_many(self.page_, after=after, most=most, largest=LARGEST)
         wanted = self._dialect.texts([str(each) for each in buckets])
-        return await self._database.read(self.page_of_, after=after, most=most, largest=LARGEST, buckets=wanted)
+        return await self._database.read_many(self.page_of_, after=after, most=most, largest=LARGEST, buckets=wanted)
+
+    async def page(self, after: str, most: int) -> Sequence[Any]:
+        """PAGE: rows by id, to be looked at: `PARTS` (no data where it is too large), then owner (`at`), generation
+        (`g`), deleted (`over`), bucket (`part`) and `large`.
+        """
+        return await self._database.read(self.page_, after=after, most=most, largest=LARGEST)
 
     async def among(self, ids: Sequence[str]) -> Sequence[Any]:
         """AMONG: the rows with these ids, as `page` gives them."""
@@ -184,21 +220,27 @@ class Moves:
 
     async def claim(
         self, transaction: Transaction, g: int, within: tuple[str, str], home: tuple[int, Sequence[str]], most: int
-    ) -> Sequence[Any]:
-        """CLAIM: the rows (`PARTS`, as they are now), at most `most`; fewer: that was all of this range of ids.
+    ) -> tuple[Sequence[Any], str | None]:
+        """CLAIM: the rows (`PARTS`, as they are now), at most `most`; and the id behind which the next claim goes on,
+        None where that was all of this range of ids.
 
         `home`: the percentage, and the canaries.
         """
-        return await transaction.change(
+        after, upto = within
+        rows = await transaction.many(
             self.claim_,
             g=g,
-            after=within[0],
-            upto=within[1],
+            after=after,
+            upto=upto,
             percent=home[0],
             canaries=self._dialect.texts(home[1]),
             most=most,
             largest=LARGEST,
         )
+        if not self._onward:
+            return rows, after if len(rows) == most else None
+        last = rows[0][0]
+        return [row[1:] for row in rows if row[1] is not None], None if last == upto else last
 
     async def back(self, g: int, within: tuple[str, str], home: tuple[int, Sequence[str]], most: int) -> Sequence[Any]:
         """BACK, by id: the rows without their data, which a move back does not need."""
@@ -214,11 +256,14 @@ class Moves:
 
     async def claimed(self, g: int, ids: Sequence[str]) -> Sequence[Any]:
         """CLAIMED: their rows (`PARTS`)."""
-        return await self._database.read(self.claimed_, g=g, ids=self._dialect.texts(ids))
+        return await self._database.read_many(self.claimed_, g=g, ids=self._dialect.texts(ids))
 
-    async def return_marked(self, g: int, session_id: str, version: int) -> bool:
-        """RETURN, for a marker of generation `g` with this version; whether the row took it."""
-        return bool(await self._database.change(self.return_, g=g, id=session_id, version=version))
+    async def return_marked(self, g: int, marked: Mapping[str, int]) -> int:
+        """RETURN, for markers of generation `g`, each session's with its version; how many rows took them."""
+        if not marked:
+            return 0
+        pairs = msgspec.json.encode([{"id": each, "version": version} for each, version in marked.items()])
+        return len(await self._database.change(self.return_, g=g, marked=pairs.decode()))
 
     async def odd(self, g: int, after: str, upto: str) -> Sequence[Any]:
         """ODD: `id`, `reason` and `data` of twenty that are not in quarantine yet."""
@@ -285,16 +330,19 @@ class _Texts:
             if postgresql
             else f"SELECT count(*) FROM {table}",
             "table": table,
-            "materialized": "MATERIALIZED" if postgresql else "",
             "locking": "FOR UPDATE OF s SKIP LOCKED" if postgresql else "",
+            "given": "* FROM json_to_recordset(CAST(:marked AS json)) AS m(id text, version bigint)"
+            if postgresql
+            else "json_extract(value, '$.id') AS id, json_extract(value, '$.version') AS version",
             **names,
         }
+        self._pieces |= {name: text.format(**self._pieces) for name, text in (("wanted", _WANTED), ("taking", _TAKING))}
         texts = sqlalchemy.ARRAY(Text) if postgresql else Text
         self._types: dict[str, Any] = {
             **dict.fromkeys(("g", "percent", "most", "bucket"), Integer),
-            **dict.fromkeys(("largest", "version"), BigInteger),
+            **dict.fromkeys(("largest",), BigInteger),
             **dict.fromkeys(("canaries", "ids", "buckets"), texts),
-            **dict.fromkeys(("after", "upto", "id"), Text),
+            **dict.fromkeys(("after", "upto", "id", "marked"), Text),
             "share": Float,
         }
 

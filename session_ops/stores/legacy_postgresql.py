@@ -118,6 +118,15 @@ class PostgreSQL:
         """See `Dialect`."""
         return list(values)
 
+    async def fetch(self, connection: AsyncConnection, sql: str, parameters: Any) -> Sequence[Sequence[Any]]:
+        """See `Dialect`. By the driver itself, in its binary format, where bytes are bytes and not hexadecimal text."""
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        try:
+            cursor = await driver.cursor(binary=True).execute(sql, parameters)
+            return await cursor.fetchall()  # type: ignore[no-any-return]
+        except driver.Error as error:
+            raise exc.DBAPIError(None, None, error) from error
+
     def engine_arguments(self, url: URL, statement_timeout: float) -> dict[str, Any]:
         """Timeouts by the connection's options, so that they cost no statement; only a primary will do."""
         milliseconds = int(statement_timeout * 1000)

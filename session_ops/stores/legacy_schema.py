@@ -102,7 +102,6 @@ class Schema:
     def _index(self, name: str) -> None:
         c = self.sessions.c
         untold, told = c.told_at.is_(None), c.told_at > literal_column("0")
-        Index(f"{name[:_NAME]}_owner", c.owner, c.generation, c.id)
         # `deleted` in an index makes the counts of `statistics` index-only.
         for part, columns, where in (
             ("created", (c.created_at, c.id), untold),

@@ -80,6 +80,10 @@ class SQLite:
         """See `Dialect`."""
         return _encode(list(values)).decode()
 
+    async def fetch(self, connection: AsyncConnection, sql: str, parameters: Any) -> Sequence[Sequence[Any]]:
+        """See `Dialect`."""
+        return (await connection.exec_driver_sql(sql, parameters)).all()
+
     def engine_arguments(self, url: URL, statement_timeout: float) -> dict[str, Any]:
         """See `Dialect`. The timeout is how long a writer waits for another process' lock."""
         if url.database in (None, "", ":memory:") or "mode=memory" in str(url):

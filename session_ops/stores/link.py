@@ -12,7 +12,7 @@ from session_ops.errors import OutcomeUnknownError, StoreUnavailableError
 from session_ops.stores.replies import MALFORMED, is_error, refusal, unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _INCOMPLETE = object()
 # Enough that a tick is one write; beyond it what is not sent waits in the connection's bounded queue.
@@ -88,6 +88,17 @@ class Exchange:
         """Fail after the commands have been sent: a change may have happened."""
         kind = OutcomeUnknownError if self.change else StoreUnavailableError
         self.fail(kind("redis", reason))
+
+
+class One:
+    """The source of a single exchange."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def emit(self) -> Iterable[Exchange]:
+        """See `Source`."""
+        return (self._exchange,)
 
 
 class Group:

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from session_ops.errors import SessionOpsError
 from session_ops.stores.library import LIBRARY
-from session_ops.stores.link import Exchange
+from session_ops.stores.link import Exchange, One
 from session_ops.stores.replies import checked, is_error, pack, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from session_ops.errors import StoreUnavailableError
     from session_ops.stores.connection import Connection
-    from session_ops.stores.layout import Names
+    from session_ops.stores.layout import Names, Packed
     from session_ops.stores.replies import Argument
 
 Found = TypeVar("Found")
 
-_READS = 256
+READS = 256
 """Reads between two guards: replies are held until the tail has answered, which should not be long."""
-_CHANGES = 100
+TOGETHER = 100
 """Sessions per call of a function: it blocks Redis (25 ms for 500 sessions of 500 B)."""
-_CHANGES_BYTES = 1_048_576
+TOGETHER_BYTES = 1_048_576
 
 
 class Clock:
@@ -88,22 +88,44 @@ class Reads(Generic[Found]):
         """Return the tick's reads, one exchange per partition, and more where there are very many."""
         waiting, self._waiting = self._waiting, {}
         for partition, reads in waiting.items():
-            guard, prefix = self._guards[partition], self._prefixes[partition]
-            length = len(prefix)
-            for start in range(0, len(reads), _READS):
-                chunk = reads[start : start + _READS]
-                # An id is ASCII. All at once as text: packing each command by itself costs twice as much
-                commands = "".join(
-                    [f"*2\r\n$7\r\nHGETALL\r\n${length + len(name)}\r\n{prefix}{name}\r\n" for name, _ in chunk]
-                )
+            for start in range(0, len(reads), READS):
+                chunk = reads[start : start + READS]
                 yield Exchange(
-                    b"".join((guard, commands.encode(), guard)),
+                    self._commands(partition, [name for name, _ in chunk]),
                     len(chunk) + 2,
                     partial(self._answer, chunk),
                     partial(_fail, [future for _, future in chunk]),
                     change=False,
                     calls=len(chunk),
                 )
+
+    def together(self, partition: int, ids: Sequence[str]) -> asyncio.Future[list[Any]]:
+        """Read up to `READS` sessions; of each its hash as it is, or an error where its key holds none. The future
+        raises as that of `add`.
+        """
+        self._connection.admit()
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        def succeed(replies: list[Any]) -> None:
+            head, tail = replies[0], replies[-1]
+            if future.done():
+                return
+            if is_error(head) or is_error(tail):
+                future.set_exception(refusal(head if is_error(head) else tail, change=False))
+            else:
+                self._clock.heard(int(head[1]))
+                future.set_result(replies[1:-1])
+
+        commands, fail = self._commands(partition, ids), partial(_fail, [future])
+        self._connection.enlist(One(Exchange(commands, len(ids) + 2, succeed, fail, change=False)))
+        return future
+
+    def _commands(self, partition: int, ids: Iterable[str]) -> bytes:
+        guard, prefix = self._guards[partition], self._prefixes[partition]
+        length = len(prefix)
+        # An id is ASCII. All at once as text: packing each command by itself costs twice as much
+        commands = "".join([f"*2\r\n$7\r\nHGETALL\r\n${length + len(name)}\r\n{prefix}{name}\r\n" for name in ids])
+        return b"".join((guard, commands.encode(), guard))
 
     def _answer(self, reads: list[tuple[str, asyncio.Future[Found]]], replies: list[Any]) -> None:
         head, tail = replies[0], replies[-1]
@@ -180,6 +202,46 @@ class Changes:
             changes.append(change)
         return future
 
+    def together(self, partition: int, batch: Sequence[Packed]) -> asyncio.Future[list[Any]]:
+        """Make up to `TOGETHER` changes by one call of the function, that nothing is read behind; of each its reply,
+        which is an error where its key holds no session. The future raises as that of `add`.
+        """
+        size = sum([each.size for each in batch])
+        self._connection.admit(size)
+        prefix = self._prefixes[partition]
+        keys = [prefix + each.session_id.encode() for each in batch]
+        head: tuple[Argument, ...] = (
+            b"FCALL",
+            self._function,
+            len(keys) + 1,
+            self._generations[partition],
+            *keys,
+            *self._header,
+        )
+        count = len(head) + sum([each.arguments for each in batch]) + 1
+        commands = b"".join([
+            b"*%d\r\n" % count,
+            pack(head).partition(b"\r\n")[2],
+            *[each.wire for each in batch],
+            pack((self._pin,)).partition(b"\r\n")[2],
+        ])  # fmt: skip
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        def succeed(replies: list[Any]) -> None:
+            answer = replies[0]
+            if future.done():
+                return
+            if is_error(answer):
+                future.set_exception(refusal(answer, change=True))
+            else:
+                self._clock.heard(int(answer[1]))
+                future.set_result(answer[2:])
+
+        self._connection.enlist(
+            One(Exchange(commands, 1, succeed, partial(_fail, [future]), change=True, calls=1, size=size))
+        )
+        return future
+
     def emit(self) -> Iterator[Exchange]:
         """Return the tick's changes, in batches that Redis finishes fast."""
         waiting, self._waiting = self._waiting, {}
@@ -189,7 +251,7 @@ class Changes:
             for end, (key, _, more, _) in enumerate(changes):
                 # Two changes of a session are not read back together: the first would be answered with the second
                 again = self._read_back and key in keys
-                if end > start and (again or end - start == _CHANGES or size + more > _CHANGES_BYTES):
+                if end > start and (again or end - start == TOGETHER or size + more > TOGETHER_BYTES):
                     yield self._exchange(partition, changes[start:end], size)
                     start, size = end, 0
                     keys.clear()

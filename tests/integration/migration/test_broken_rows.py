@@ -33,6 +33,7 @@ class Bomb:
 PICKLE = pickle.dumps(Bomb(), protocol=0).decode()
 GOOD = '{"step":1}'
 LARGE = '{"a":"' + "x" * 10_000_000 + '"}'
+WIDE = "{" + ",".join(f'"{number}":1' for number in range(70_000)) + "}"
 DEEP = '{"a":' + "[" * 1_001 + "]" * 1_001 + "}"
 
 Row = tuple[str, str | None, str | bytes | None, int | None]
@@ -44,6 +45,7 @@ ROWS: dict[str, tuple[Row, str]] = {
     "missing": (("b-null", "ann", None, FAR), "data: missing"),
     "deep": (("b-deep", "ann", DEEP, FAR), "deep"),
     "pickle": (("b-pickle", "ann", PICKLE, FAR), "data: pickled"),
+    "70,000 attributes": (("b-wide", "ann", WIDE, FAR), "data: too many attributes"),
     "10 MB": (("b-large", "ann", LARGE, FAR), "too large"),
     "no expiry": (("b-forever", "ann", GOOD, None), "no expiry"),
     "seconds of a far year": (("b-year", "ann", GOOD, 2**60), "expiry out of range"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from session_ops.errors import PreconditionError
+from session_ops.stores.layout import Names
 from session_ops.stores.legacy_rows import bucket_of
+from tests.integration.migration.mismatches import generation_of
 from tests.owned import as_administrator
 
 if TYPE_CHECKING:
@@ -84,3 +87,35 @@ async def test_what_old_generations_left_in_redis_goes_before_it_is_filled_again
     assert control.old_prefixes == ()
     assert await migration.disagreements() == []
     assert (await migration.move()).unlinked == 0
+
+
+async def test_a_write_that_only_redis_has_goes_home_with_its_data(migration: Migration) -> None:
+    await migration.open(rows=3)
+    await migration.want(100)
+    await migration.move()
+    redis = await generation_of(migration)
+    assert await redis.merge("s2", {"step": 2}, (), None) is not None  # its mirror never came
+
+    await migration.want(0)
+    assert (await migration.move()).moved_back == 3
+
+    rows = await migration.sql("SELECT sid, CAST(attributes AS TEXT) FROM visits ORDER BY sid")
+    assert [json.loads(row[1])["step"] for row in rows] == [1, 2, 1]
+    assert await migration.disagreements() == []
+
+
+async def test_what_is_no_session_in_redis_is_kept_aside_on_the_way_home(migration: Migration) -> None:
+    await migration.open(rows=3)
+    await migration.want(100)
+    await migration.move()
+    redis = await generation_of(migration)
+    key = Names(redis.prefix, 0).session_key("s2")
+    await as_administrator(migration.server, "DEL", key.decode())
+    await as_administrator(migration.server, "SET", key.decode(), "no session")
+
+    await migration.want(0)
+    moved = await migration.move()
+
+    assert (moved.state, moved.moved_back, moved.quarantined) == ("done", 2, 1)
+    [kept] = await migration.quarantine.list(10)
+    assert (kept.id, kept.reason) == ("s2", "no session under its key in Redis")

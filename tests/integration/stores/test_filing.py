@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from session_ops.errors import OutcomeUnknownError
 from session_ops.records import NewSession, Session
 from session_ops.stores.layout import pack_head
 from session_ops.stores.library import LIBRARY
@@ -99,6 +100,44 @@ async def put(keys: Keys, created: list[int]) -> list[tuple[int, str]]:
         assert answer[2:] == [WRITTEN] * len(batch)
         placed += batch
     return sorted(placed)
+
+
+async def test_more_attributes_than_lua_takes_at_once_are_all_put(make_repository: Make, keys: Keys) -> None:
+    repository = make_repository()
+    await repository.create(NewSession(user_id="ann"))
+    [generation] = await keys.call("KEYS", "generation:*")
+    fields = [part for number in range(9_000) for part in (f"a{number}".encode(), b"%d" % number)]
+    wide = row("00" * 11, 5, int(time.time() * 1000) + DAY)
+    head, key = pack_head(wide, sum(map(len, fields)), 9_000), await keys.session(wide.id)
+
+    answer = await keys.call("FCALL", f"{LIBRARY}_put", 2, generation, key, HOUR, head, *fields, "*", change=True)
+
+    assert answer[2:] == [WRITTEN]
+    found = await repository.get(wide.id)
+    assert found is not None
+    assert found.data == {f"a{number}": number for number in range(9_000)}
+
+
+@pytest.mark.usefixtures("make_repository")
+@pytest.mark.parametrize("flaw", ["short", "no user", "a tombstone", "a name without its value", "a late margin"])
+async def test_a_put_that_makes_no_sense_writes_nothing(keys: Keys, flaw: str) -> None:
+    await put(keys, [1])
+    [generation] = await keys.call("KEYS", "generation:*")
+    good = row("00" * 11, 5, int(time.time() * 1000) + DAY)
+    bad = row("11" * 11, 5, int(time.time() * 1000) + DAY)
+    sound, head = pack_head(good, 2, 0), pack_head(bad, 2, 1 if flaw.startswith("a name") else 0)
+    if flaw == "short":
+        head = head[:20]
+    elif flaw == "no user":
+        head = head[:52] + b"\0\0"
+    elif flaw == "a tombstone":
+        head = head[:1] + b"\3" + head[2:]
+    margin = "soon" if flaw == "a late margin" else HOUR
+    sessions = [await keys.session(each.id) for each in (good, bad)]
+    with pytest.raises(OutcomeUnknownError):
+        await keys.call("FCALL", f"{LIBRARY}_put", 3, generation, *sessions, margin, sound, head, "*", change=True)
+
+    assert await keys.call("EXISTS", *sessions) == 0
 
 
 @pytest.mark.parametrize("kind", ["rising", "falling", "random", "few instants", "one instant", "behind a split"])
@@ -314,8 +353,8 @@ async def test_moving_back_and_forth_counts_once(make_repository: Make, keys: Ke
     assert await repository.count_active() == 2
 
     async def again(version: int, expires: int = first.expires_at) -> int:
-        packed = pack_head(row(first.id, 1, expires, version), 2, 0)
-        answer = await keys.call("FCALL", f"{LIBRARY}_put", 2, generation, key, HOUR, packed, "*", change=True)
+        head = pack_head(row(first.id, 1, expires, version), 2, 0)
+        answer = await keys.call("FCALL", f"{LIBRARY}_put", 2, generation, key, HOUR, head, "*", change=True)
         return int(answer[2])
 
     assert [await again(9), await again(9)] == [WRITTEN, NEWER]

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from session_ops.errors import CorruptSessionError
+from session_ops.limits import encode_attributes
 from session_ops.records import Session
 from session_ops.stores.found import Missing, Put
+from session_ops.stores.layout import Marked, pack_mark, pack_session
 from tests.owned import as_administrator
 from tests.protocol.implementation.rig import OFF, ON, Fleet, ending
 
 if TYPE_CHECKING:
     from session_ops.generation import RedisGeneration
     from session_ops.operations import Changed
+    from session_ops.records import Row
+    from session_ops.stores.layout import Packed
 
 MARGIN = 300_000
 """What a record outlives its session by at least, in ms."""
@@ -37,6 +42,16 @@ async def kill(redis: RedisGeneration, session_id: str) -> Changed | None:
 
 
 CHANGES = [merge, rewrite, slide, kill]
+
+
+async def claimed(fleet: Fleet) -> Row:
+    row = await fleet.steps.claim(await fleet.born(OFF), 1)
+    assert row is not None
+    return row
+
+
+def packed(row: Row) -> Packed:
+    return pack_session(row.session, *encode_attributes(row.session.data, None))
 
 
 async def claimed_until(fleet: Fleet, milliseconds: int) -> str:
@@ -73,6 +88,37 @@ async def test_put_of_a_row_that_has_expired_tells_what_redis_has(fleet: Fleet) 
     await fleet.generation.put(row)
     past = ending(row, await fleet.steps.now() - 1000)
     assert await fleet.generation.put(past) == Put.HELD
+
+
+async def test_puts_that_share_a_call_are_judged_one_by_one(fleet: Fleet) -> None:
+    new, known, past, held, other = [await claimed(fleet) for _ in range(5)]
+    await fleet.generation.put(known)
+    await fleet.generation.put(held)
+    await as_administrator(fleet.redis, "SET", fleet.key(other.session.id), "no session")
+    earlier = await fleet.steps.now() - 1000
+
+    answers = await fleet.generation.put_together(
+        [packed(row) for row in (new, known, ending(past, earlier), ending(held, earlier), other, new)]
+    )
+
+    assert answers == [Put.WRITTEN, Put.NEWER, Put.EXPIRED, Put.HELD, None, Put.NEWER]
+    assert await fleet.generation.read(new.session.id) == new.session
+    assert await as_administrator(fleet.redis, "EXISTS", fleet.key(past.session.id)) == 0
+
+
+async def test_marks_that_share_a_call_are_judged_one_by_one(fleet: Fleet) -> None:
+    there, absent, other = [await claimed(fleet) for _ in range(3)]
+    await fleet.generation.put(there)
+    await as_administrator(fleet.redis, "SET", fleet.key(other.session.id), "no session")
+
+    *marked, corrupt = await fleet.generation.mark_together([pack_mark(row.session) for row in (there, absent, other)])
+
+    assert marked == [
+        Marked(there.session.version + 1, moved=True, filled=True),
+        Marked(absent.session.version + 1, moved=True, filled=False),
+    ]
+    assert isinstance(corrupt, CorruptSessionError)
+    assert await fleet.generation.put(absent) == Put.NEWER
 
 
 @pytest.mark.parametrize("change", CHANGES)
