@@ -7,12 +7,16 @@ or a person has to decide. Of a user, an agent and attributes it shows fingerpri
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from session_ops.errors import InvalidSessionError
+from session_ops.limits import encode_text
 from session_ops.records import Session
-from session_ops.stores.legacy_rows import bucket_of
+from session_ops.stores.layout import pack_head
+from session_ops.stores.legacy_rows import bucket_of, to_changed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +44,9 @@ KINDS: Final = {
     "unreadable": BY_HAND + "what is stored is no session; `session-ops migrate plan` and `quarantine list` say more",
 }
 """What can be wrong, and what puts it right."""
+
+OWNER, GENERATION, DELETED, BUCKET = 10, 11, 12, 13
+"""Where a row of `Moves.page` has them."""
 
 _MASKED: Final = frozenset({"user_id", "agent_id", "data"})
 _FIELDS: Final = ("user_id", "agent_id", "data", "created_at", "updated_at", "expires_at", "revision", "ttl", "version")
@@ -99,6 +106,32 @@ def seen(row: Sequence[Any]) -> Seen:
         id=session_id, owner=owner, generation=generation, deleted=bool(deleted), bucket=bucket, expires_at=expires_at,
         version=version, session=session,
     )  # fmt: skip
+
+
+def surely_same(row: Sequence[Any], fields: Any, generation: int, after: int) -> bool:
+    """Whether a row of `Moves.page` is a session that lives beyond `after` (ms) in Redis, and `fields`, its hash there,
+    is exactly what PUT makes of it. Where it is not, `compare` says whether anything is wrong.
+    """
+    session_id, _, _, _, _, expires_at, _, _, _, data, owner, its, deleted, bucket, _ = row
+    if owner != "redis" or its != generation or deleted or (expires_at or 0) <= after or type(fields) is not list:
+        return False
+    if len(fields) < 2 or fields[0] or bucket != bucket_of(session_id):
+        return False
+    try:
+        parts, size = encode_text(data.encode() if type(data) is str else data)
+        head = pack_head(to_changed(row[:9]), size, len(parts) // 2)
+    except (
+        msgspec.MsgspecError,
+        InvalidSessionError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ):
+        return False
+    # How a session is filed, its first byte, is Redis' own affair
+    return fields[1][1:] == head[1:] and fields[2:] == parts
 
 
 def canonical(data: dict[str, Any]) -> bytes:

@@ -80,7 +80,10 @@ class RecordIds:
         bucket = index + b":" + place.bucket.encode()
         rank = 0
         if place.seen:
-            ranks = await asyncio.gather(*(self._call("ZRANK", bucket, each) for each in reversed(place.seen)))
+            *earlier, last = place.seen
+            ranks = [await self._call("ZRANK", bucket, last)]
+            if ranks[0] is None:
+                ranks = await asyncio.gather(*(self._call("ZRANK", bucket, each) for each in reversed(earlier)))
             rank = next((at + 1 for at in ranks if at is not None), 0)
             if rank == 0 and not await self._call("EXISTS", bucket):
                 return []

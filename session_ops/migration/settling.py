@@ -7,11 +7,11 @@ of the protocol may take. Where both stores moved on between them the session is
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from session_ops.errors import CorruptSessionError
 from session_ops.limits import is_id
-from session_ops.migration.comparison import Mismatch, Seen, compare, seen
+from session_ops.migration.comparison import OWNER, Mismatch, Seen, compare, seen, surely_same
 from session_ops.records import Record, Session
 from session_ops.stores.found import Missing
 
@@ -68,6 +68,15 @@ class Looker:
         asked = [row for row in rows if row.in_redis(self.generation) or (row.expires_at or self.after) >= self.after]
         pairs = await self._pairs({row.id: row for row in asked})
         return [pair.mismatch for pair in pairs.values() if pair.mismatch is not None]
+
+    async def differing(self, page: Sequence[Sequence[Any]]) -> list[Seen]:
+        """The rows of a page (`Moves.page`) that are to be compared: all but those that Redis has exactly so."""
+        redis = self._redis()
+        if redis is None:
+            return [seen(row) for row in page]
+        asked = [row for row in page if row[OWNER] == "redis" and is_id(row[0])]
+        found = dict(zip([row[0] for row in asked], await redis.read_together([row[0] for row in asked]), strict=True))
+        return [seen(row) for row in page if not surely_same(row, found.get(row[0]), self.generation, self.after)]
 
     async def ids(self, ids: Sequence[str]) -> list[Mismatch]:
         """What seems to be wrong with the sessions of these ids."""

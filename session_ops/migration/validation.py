@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from session_ops.errors import PreconditionError
 from session_ops.migration.checkpoint import Checkpoint
-from session_ops.migration.comparison import Mismatch, Seen, digest, seen
+from session_ops.migration.comparison import DELETED, GENERATION, OWNER, Mismatch, Seen, digest, seen
 from session_ops.migration.digests import SHARES, Digests, part_of
 from session_ops.migration.mover import StoppedError
 from session_ops.migration.record_ids import Place, RecordIds
@@ -26,6 +26,7 @@ from session_ops.migration.throttle import Throttle
 from session_ops.migration.validated import Validated, Way
 from session_ops.migration.work import Progress, silent
 from session_ops.stores.legacy_rows import bucket_of
+from session_ops.stores.legacy_statements import PARTS
 from session_ops.stores.legacy_steps import clock
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from session_ops.owned_access import OwnedStore
     from session_ops.stores.legacy_moves import Moves
+
+_EXPIRES: Final = PARTS.index("expires_at")
 
 SOON: Final = 60_000
 """Milliseconds: what ends so soon may be gone from one store when the other is read."""
@@ -139,11 +142,11 @@ class Validator:
         return await Repair(self._store, self._moves, self._looker).all(self._at.mismatches)
 
     async def _sample(self, most: int) -> None:
-        rows = [seen(row) for row in await self._moves.sample(most)]
+        rows = await self._moves.sample(most)
         self._count(rows)
         for start in range(0, len(rows), SUSPECTS):
             await self._between("rows")
-            self._suspect(await self._looker.rows(rows[start : start + SUSPECTS]))
+            self._suspect(await self._looker.rows([seen(row) for row in rows[start : start + SUSPECTS]]))
         ids = await self._ids.sample(most) if self._ids is not None else []
         for start in range(0, len(ids), SUSPECTS):
             await self._between("records")
@@ -157,8 +160,8 @@ class Validator:
             async for rows in self._rows(None if parts is None else sorted({part // SHARES for part in parts})):
                 if parts is None:
                     self._count(rows)
-                wanted = rows if parts is None else [row for row in rows if part_of(row.id) in parts]
-                self._suspect(await self._looker.rows(wanted))
+                wanted = rows if parts is None else [row for row in rows if part_of(row[0]) in parts]
+                self._suspect(await self._looker.rows(await self._looker.differing(wanted)))
             self._next("records")
         async for ids in self._records():
             wanted_ids = [each for each in ids if parts is None or part_of(each) in parts]
@@ -175,7 +178,7 @@ class Validator:
             async for rows in self._rows(None):
                 self._count(rows)
                 for row in rows:
-                    self._add_row(ours, row)
+                    self._add_row(ours, seen(row))
             self._next("add records")
         if self._at.step == "add records":
             async for ids in self._records():
@@ -201,15 +204,15 @@ class Validator:
         if owned and row.session is not None:
             digests.add(row.id, digest(row.session))
 
-    async def _rows(self, buckets: Sequence[int] | None) -> AsyncIterator[list[Seen]]:
+    async def _rows(self, buckets: Sequence[int] | None) -> AsyncIterator[Sequence[Sequence[Any]]]:
         while True:
             await self._between("rows")
             began, most = time.monotonic(), self._throttle.most
-            page = await self._moves.page(self._at.row, most, buckets)
+            page = await self._moves.bare_page(self._at.row, most, buckets)
             read = time.monotonic() - began
             self._throttle.claimed(read, len(page), sum(len(row[9] or "") for row in page))
             if page:
-                yield [seen(row) for row in page]
+                yield page
                 self._at.row = page[-1][0]
             if len(page) < most:
                 return
@@ -230,10 +233,10 @@ class Validator:
     def _next(self, step: str) -> None:
         self._at.step, self._at.row, self._at.place = step, "", Place()
 
-    def _count(self, rows: Sequence[Seen]) -> None:
+    def _count(self, rows: Sequence[Sequence[Any]]) -> None:
         self._at.rows += len(rows)
-        live = [row for row in rows if not row.deleted and (row.expires_at or 0) > self._at.after]
-        in_redis = sum(row.in_redis(self._looker.generation) for row in live)
+        live = [row for row in rows if not row[DELETED] and (row[_EXPIRES] or 0) > self._at.after]
+        in_redis = sum([row[OWNER] == "redis" and row[GENERATION] == self._looker.generation for row in live])
         self._at.in_redis += in_redis
         self._at.in_legacy += len(live) - in_redis
 
