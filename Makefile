@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help rollout verify lab lab-destroy lab-images-destroy test lint test-unit test-protocol test-ledger test-integration \
         stateful test-fleet test-fleet-slow test-ansible-core model model-deep mutation wheelhouse chaos soak \
         rehearsal mover-kills \
-        bench-rollout bench-store bench-owned bench-move bench-memory bench-prepare lock reference
+        bench-rollout bench-store bench-owned bench-move bench-mover-memory bench-memory bench-prepare lock reference
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -133,6 +133,10 @@ bench-owned: ## Mirrored reads and writes, flips of the flag, and silences after
 bench-move: ## Bulk moves against redis-cli --pipe and a plain loop, moves back, validation: out/bench-move.json
 	@scripts/bootstrap test
 	@python -m tests.bench.move $(ARGS)
+
+bench-mover-memory: ## The memory of the mover over ten million made-up rows: out/bench-mover-memory.json
+	@scripts/bootstrap test
+	@python -m tests.bench.mover_memory $(ARGS)
 
 bench-memory: ## The memory of the service over ten million requests, a quarter of an hour: out/bench-memory.json
 	@scripts/bootstrap bench
