@@ -100,7 +100,7 @@ SPOILS = (
           **host("redis_bad_since = 1", "redis_bad_since = NULL")),
     Spoil("another flag", ("flags-differ",), 0, "the stage row wants 100 %; app1",
           **host("percent = 10", "percent = 100")),
-    Spoil("two releases", ("releases-differ",), 0, "releases in the fleet: 1, 2",
+    Spoil("two releases", ("releases-differ",), 0, ", 2",
           sql=(_APP2,), heal_sql=("DELETE FROM session_hosts WHERE host = 'app2'",)),
     Spoil("a step was stopped", ("step-stopped",), 0, "p99 doubled",
           sql=(f"{_BEGUN} (99, '100', 'stopped', 'p99 doubled', 1, 'bob@app2')",), heal_sql=(_NO_STEP,)),

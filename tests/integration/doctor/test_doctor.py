@@ -17,7 +17,7 @@ from session_ops.doctor.findings import KINDS
 from session_ops.settings_table import SETTINGS
 from session_ops.stores.layout import Names
 from session_ops.stores.library import LIBRARY_FILE
-from tests.integration.doctor.patient import MAXMEMORY, Patient, report_live
+from tests.integration.doctor.patient import BUSY, MAXMEMORY, Patient, findings_of, report_live
 from tests.integration.doctor.spoils import SPOILS, Spoil
 from tests.integration.migration.test_move_cli import settings_of
 from tests.integration.migration.test_retire_cli import Finalizing
@@ -55,12 +55,11 @@ def test_every_finding_is_provoked_by_a_test() -> None:
 
 
 def test_a_healthy_fleet_has_no_finding(patient: Patient) -> None:
-    done = patient.doctor()
-    shown = msgspec.json.decode(patient.doctor("--json").stdout)
+    done = patient.doctor("--json")
+    shown = msgspec.json.decode(done.stdout)
 
-    assert (done.exit_code, shown["findings"]) == (0, []), done.stdout
-    assert "-- looked at: settings, secrets, disk, legacy connection" in done.stdout
-    assert done.stdout.endswith("-- nothing found\n")
+    assert findings_of(done) == (0, {})
+    assert "-- looked at: settings, secrets, disk, legacy connection" in patient.doctor().stdout
     assert list(shown["left_out"]) == ["service"]
     assert shown["facts"]["sessions"] == {"rows": 200, "records": 200, "mismatches": {}}
     assert shown["facts"]["redis"]["version"].startswith("7.0.")
@@ -132,7 +131,8 @@ def test_a_finding_says_what_it_means_and_what_to_do(patient: Patient) -> None:
     assert "it means: nothing answers at REDIS_HOST:REDIS_PORT" in done.stdout
     assert "to mend it: systemctl status redis-server" in done.stdout
     assert "left out rights: Redis: unreachable" in done.stdout
-    assert "-- errors 1, warnings 0; docs/troubleshooting.md has more" in done.stdout
+    assert "-- errors 1, warnings " in done.stdout
+    assert "docs/troubleshooting.md has more" in done.stdout
 
 
 def test_files_with_secrets_that_others_may_read(patient: Patient, tmp_path: Path) -> None:
@@ -203,8 +203,7 @@ def test_the_service_of_this_host(
     while service.get("/readyz").status_code != 200:
         assert time.monotonic() < limit
         time.sleep(0.05)
-    patient.sql("DELETE FROM session_hosts WHERE host = 'app1'")
-    assert patient.found(**here)[1] == {}
+    assert patient.found(**here) == (0, {})
     flag.write_text("USE_REDIS_SESSIONS=true\nSESSION_REDIS_PERCENT=7\n")
     code, found = patient.found(**here)
     assert (code, list(found)) == (0, ["flag-not-read"])
@@ -225,21 +224,21 @@ def test_a_fleet_in_mode_final_has_no_finding_with_its_legacy_store_and_without(
 
     for environment in (operator.environment, alone):
         done = CliRunner().invoke(main, ("doctor", "--json"), env=environment)
-        shown = msgspec.json.decode(done.stdout)
-        assert (done.exit_code, [each["name"] for each in shown["findings"]]) == (0, ["redis-no-limit"]), done.stdout
-        assert "sessions" not in shown["looked_at"]
+        code, found = findings_of(done)
+        assert (code, list(found)) == (0, ["redis-no-limit"]), found
+        assert "sessions" not in msgspec.json.decode(done.stdout)["looked_at"]
 
 
-async def examined(migration: Migration, **changes: str) -> tuple[int, dict[str, str]]:
+async def examined(migration: Migration, ignored: set[str] = BUSY, **changes: str) -> tuple[int, dict[str, str]]:
     environment = (
         dict.fromkeys(row.name for row in SETTINGS) | settings_of(migration.application, migration.server) | changes
     )
     runner = CliRunner()
     done = await asyncio.to_thread(runner.invoke, main, ("doctor", "--json"), env=environment)
-    findings = msgspec.json.decode(done.stdout)["findings"]
-    return done.exit_code, {each["name"]: each["says"] for each in findings}
+    return findings_of(done, ignored=ignored)
 
 
+@pytest.mark.alone
 async def test_a_healthy_fleet_on_either_database_has_no_finding_and_a_slow_link_is_named(migration: Migration) -> None:
     await migration.open(rows=100)
     await migration.want(100)
@@ -249,14 +248,16 @@ async def test_a_healthy_fleet_on_either_database_has_no_finding_and_a_slow_link
     try:
         assert await examined(migration) == (0, {})
         async with slow_link(migration.server.port, 0.12) as port:
-            code, found = await examined(migration, REDIS_PORT=str(port))
-            assert (code, list(found)) == (0, ["redis-slow"])
+            code, found = await examined(migration, set(), REDIS_PORT=str(port))
+            assert (code, "redis-slow" in found, found.keys() <= BUSY) == (0, True, True)
         if migration.application.postgresql:
             url = migration.application.url
             port = int(url.rpartition(":")[2].partition("/")[0])
             async with slow_link(port, 0.15) as slow:
-                code, found = await examined(migration, LEGACY_DATABASE_URL=url.replace(f":{port}/", f":{slow}/"))
-                assert (code, list(found)) == (0, ["legacy-slow"])
+                code, found = await examined(
+                    migration, set(), LEGACY_DATABASE_URL=url.replace(f":{port}/", f":{slow}/")
+                )
+                assert (code, "legacy-slow" in found, found.keys() <= BUSY) == (0, True, True)
             nobody = url.replace("//session_ops@", "//nobody:hunter2@")
             assert [*(await examined(migration, LEGACY_DATABASE_URL=nobody))[1]] == ["legacy-password"]
             missing = url.rpartition("/")[0] + "/missing"
