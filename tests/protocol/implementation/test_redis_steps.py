@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from session_ops.errors import CorruptSessionError
@@ -104,6 +105,14 @@ async def test_puts_that_share_a_call_are_judged_one_by_one(fleet: Fleet) -> Non
     assert answers == [Put.WRITTEN, Put.NEWER, Put.EXPIRED, Put.HELD, None, Put.NEWER]
     assert await fleet.generation.read(new.session.id) == new.session
     assert await as_administrator(fleet.redis, "EXISTS", fleet.key(past.session.id)) == 0
+
+
+async def test_of_two_puts_of_a_session_in_a_call_the_second_finds_the_first(fleet: Fleet) -> None:
+    new = await claimed(fleet)
+    older = msgspec.structs.replace(new, session=msgspec.structs.replace(new.session, version=1))
+
+    assert await fleet.generation.put_together([packed(new), packed(older)]) == [Put.WRITTEN, Put.NEWER]
+    assert await fleet.generation.read(new.session.id) == new.session
 
 
 async def test_marks_that_share_a_call_are_judged_one_by_one(fleet: Fleet) -> None:
