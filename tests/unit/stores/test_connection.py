@@ -307,14 +307,17 @@ async def test_a_link_that_breaks_before_the_replicas_answer_leaves_changes_unkn
 
 
 async def test_closing_answers_what_is_under_way_and_refuses_the_rest(connect: Callable[..., Connection]) -> None:
+    arrived = asyncio.Event()
+
     async def slow(peer: Peer, command: list[bytes]) -> None:
+        arrived.set()
         await asyncio.sleep(0.05)
         await echo(peer, command)
 
     async with FakeRedis(slow) as server:
         connection = connect(server.port)
         under_way = asyncio.create_task(connection.call("ECHO", "x"))
-        await asyncio.sleep(0.02)
+        await arrived.wait()
 
         await connection.close()
 
