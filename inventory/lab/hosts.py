@@ -16,7 +16,7 @@ STATE = Path(__file__).resolve().parents[2] / ".lab" / os.environ.get("SESSION_O
 
 def inventory() -> dict[str, Any]:
     """Return the inventory in the form that Ansible asks of a script."""
-    groups: dict[str, Any] = {name: {"hosts": []} for name in ("redis", "session_service", "legacy")}
+    groups: dict[str, Any] = {name: {"hosts": []} for name in ("redis", "session_service", "legacy", "backup_store")}
     hostvars: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     if (STATE / "known_hosts").exists():

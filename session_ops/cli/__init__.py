@@ -21,6 +21,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("migrate", "Move an application's sessions into Redis, and back."),
     "doctor": ("doctor", "Look at everything from this host, and say what to do."),
     "rollback": ("rollback", "Every session back to the legacy store, also where Redis is lost."),
+    "backup": ("backup", "Back up the Redis on this host, and prove that backups are good."),
 }
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

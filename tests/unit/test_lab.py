@@ -43,7 +43,7 @@ def test_a_lab_is_drawn_once(lab: ModuleType, capsys: pytest.CaptureFixture[str]
 def test_secrets_are_for_the_owner_alone_and_the_hosts_get_only_the_tokens_hash(lab: ModuleType) -> None:
     lab.initialise("12")
     secrets = json.loads((lab.STATE / "secrets.yml").read_text())
-    for name in ("secrets.yml", "token", "id_ed25519", "lab.json"):
+    for name in ("secrets.yml", "token", "id_ed25519", "backup.key", "lab.json"):
         assert stat.S_IMODE((lab.STATE / name).stat().st_mode) == 0o600, name
     assert secrets["lab_token"] not in json.dumps(secrets["session_service_tokens"])
     assert len(set(map(str, secrets.values()))) == len(secrets)
