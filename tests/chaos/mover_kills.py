@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +58,10 @@ class Killed:
     """Sessions that no caller has used and that are not as they were."""
 
 
-async def kill_movers(directory: Path, *, kills: int, sessions: int, rate: float, seed: int) -> tuple[Killed, Report]:
-    """The whole of it, on servers in `directory`."""
+async def kill_movers(
+    directory: Path, *, kills: int, sessions: int, rate: float, seed: int, minutes: float = math.inf
+) -> tuple[Killed, Report]:
+    """The whole of it, on servers in `directory`; after `minutes` with the movers that were killed until then."""
     postgresql, redis = PostgreSQLServer().start(), RedisServer(directory / "redis").start()
     application = Application(postgresql.url, "kills")
     migration = Migration(application, redis)
@@ -80,7 +84,7 @@ async def kill_movers(directory: Path, *, kills: int, sessions: int, rate: float
         )
         await ledger.start()
         try:
-            killed = await _kill(migration, kills, random.Random(seed))  # noqa: S311  (when, no secret)
+            killed = await _kill(migration, kills, random.Random(seed), minutes)  # noqa: S311  (when, no secret)
         finally:
             await ledger.stop()
         await _judge(migration, killed, ledger.adopted)
@@ -115,11 +119,11 @@ def _existing(sessions: int, seed: int) -> Iterator[Existing]:
         yield Existing(f"visitor-{first // SESSIONS_OF_A_USER}", {f"visit-{n}": {"n": n} for n in numbers})
 
 
-async def _kill(migration: Migration, kills: int, chance: random.Random) -> Killed:
-    killed = Killed()
+async def _kill(migration: Migration, kills: int, chance: random.Random, minutes: float) -> Killed:
+    killed, until = Killed(), time.monotonic() + 60 * minutes
     environment = settings_of(migration.application, migration.server)
     percent = 0
-    while killed.at.total() < kills:
+    while killed.at.total() < kills and time.monotonic() < until:
         percent = chance.choice([other for other in PERCENTS if other != percent])
         await migration.want(percent, on=percent > 0)
         process = begun(environment, "--batch", str(BATCH), "--rate", "2000")
@@ -195,11 +199,19 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=100.0, help="requests per second (100)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="fewer kills where it would take longer")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="mover-kills-") as directory:
         killed, report = asyncio.run(
-            kill_movers(Path(directory), kills=given.kills, sessions=given.sessions, rate=given.rate, seed=given.seed)
+            kill_movers(
+                Path(directory),
+                kills=given.kills,
+                sessions=given.sessions,
+                rate=given.rate,
+                seed=given.seed,
+                minutes=given.minutes,
+            )
         )
     print(report.table())
     status = publish("mover-kills", figures(killed, report))

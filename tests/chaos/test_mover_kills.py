@@ -32,6 +32,7 @@ def report(**changes: Any) -> Report:
     return Report(**{**values, **changes})
 
 
+@pytest.mark.alone
 async def test_callers_do_not_notice_that_movers_die(tmp_path: Path) -> None:
     killed, seen = await kill_movers(tmp_path, kills=2, sessions=900, rate=50, seed=3)
     assert killed.at.total() == 2
