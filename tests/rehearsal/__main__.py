@@ -33,7 +33,7 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--sessions", type=int, default=100_000, help="of the application (100,000)")
     parser.add_argument("--seed", type=int, default=1, help="which sessions are used, and for what")
-    parser.add_argument("--short", action="store_true", help="fewer steps, 3,000 sessions, wide gates of 2 s")
+    parser.add_argument("--short", action="store_true", help="fewer steps, 3,000 sessions, 50 requests/s, wide gates")
     parser.add_argument("--step", action="append", metavar="NAME", help="only these steps; repeat for more")
     parser.add_argument("--watch", type=int, default=5, metavar="S", help="seconds that a gate measures (5)")
     parser.add_argument("--p99", type=int, default=100, metavar="MS", help="limit of what a gate measures (100)")
@@ -42,7 +42,9 @@ def main() -> int:
     given = parser.parse_args()
     given.steps = SHORT if given.short else LONG
     if given.short:
-        given.sessions, given.watch, given.p99 = min(given.sessions, 3_000), min(given.watch, 2), 1_000
+        # On a machine that does other work as well: neither its gates nor its mover wait for a better p99.
+        given.sessions, given.rate = min(given.sessions, 3_000), min(given.rate, 50.0)
+        given.watch, given.p99 = min(given.watch, 2), 60_000
     if given.step:
         named = {step.name: step for step in LONG + SHORT}
         unknown = [name for name in given.step if name not in named]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.chaos.fleet import Fleet, Ready
+from tests.chaos.fleet import Fleet, FleetError, Ready
 from tests.chaos.playbook import Playbook
 from tests.fleet.lab import ENVIRONMENT
 from tests.ledger.phases import Phases
@@ -115,7 +115,7 @@ async def take(plays: Plays, rehearsal: Rehearsal, step: Any = ROLLBACK) -> list
 async def test_a_step_is_its_playbook_and_a_phase_of_the_ledger(
     plays: Plays, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rehearsal = plays.rehearsal(Count(0, 30), Count(3, 3))
+    rehearsal = plays.rehearsal(Count(3, 3))
     assert await take(plays, rehearsal, migrate("10")) == []
     [call] = plays.calls
     gates = "-e migrate_watch_seconds=7 -e migrate_p99_limit=90"
@@ -127,7 +127,7 @@ async def test_a_step_is_its_playbook_and_a_phase_of_the_ledger(
 
 
 async def test_sessions_that_are_not_at_home_behind_a_step_are_a_problem(plays: Plays) -> None:
-    problems = await take(plays, plays.rehearsal(Count(30, 30), Count(2, 0)))
+    problems = await take(plays, plays.rehearsal(Count(2, 0)))
     assert problems == ["2 sessions are in Redis, 0 have their home there"]
 
 
@@ -173,14 +173,33 @@ async def test_a_playbook_that_was_too_quick_for_ctrl_c_ends_it(plays: Plays) ->
 
 
 async def test_a_playbook_ends_with_whoever_waits_for_it(plays: Plays, tmp_path: Path) -> None:
-    plays.is_to(f"trap 'touch {tmp_path}/ended; exit 99' INT; touch {tmp_path}/begun; sleep 20")
-    running = asyncio.create_task(Playbook("a.yml", (), tmp_path / "log").run())
-    while not (tmp_path / "begun").exists():  # noqa: ASYNC110  (a file tells nobody that it is there)
-        await asyncio.sleep(0.01)
+    plays.is_to(f"trap 'touch {tmp_path}/ended; exit 99' INT; {CHANGES}; sleep 20")
+    playbook = Playbook("a.yml", (), tmp_path / "log")
+    running = asyncio.create_task(playbook.run())
+    assert await playbook.reached("(1/1)")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert (tmp_path / "ended").exists()
+
+
+async def test_progress_is_shown_also_where_nobody_can_count(
+    plays: Plays, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tests.rehearsal.run.PROGRESS", 0.1)
+    plays.is_to(f"sleep 0.4; {CHANGES}")
+    await take(plays, plays.rehearsal(Count(3, 3), Count(3, 3)), migrate("10"))
+    assert "0 requests, 0 failed, p99 0 ms; 3 of 3 sessions in Redis" in capsys.readouterr().out
+    await take(plays, plays.rehearsal(), replace(migrate("10"), percent=None))
+    assert "p99 0 ms\n" not in capsys.readouterr().out
+    gone = plays.rehearsal()
+    monkeypatch.setattr(ToldApplication, "count", raising)
+    await take(plays, gone, replace(migrate("10"), percent=None))
+    assert "p99 0 ms\n" in capsys.readouterr().out
+
+
+async def raising(_self: ToldApplication, _percent: int) -> Count:
+    raise FleetError("there is no such table")
 
 
 async def test_the_rollout_has_to_wait_for_the_operator(plays: Plays) -> None:
