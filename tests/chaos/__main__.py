@@ -1,6 +1,6 @@
 """`python -m tests.chaos`: faults on the lab's fleet, under the ledger.
 
-  round   every fault once, each under a ledger of its own
+  round   every fault once, each under a ledger of its own; then what may happen to an operator, under one
   soak    faults at random for some minutes, under one ledger, flags flipping all the while
   try     inject one fault, see it take effect, heal it; no ledger
 
@@ -18,12 +18,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from tests.bench.report import OUT
 from tests.chaos.agreement import agree
-from tests.chaos.faults import FAULTS, Fault, named
+from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.flags import flipping
 from tests.chaos.fleet import Fleet, FleetError
 from tests.chaos.report import Run, tell
 from tests.chaos.scenario import FINAL, applicable, endure
+from tests.chaos.upsets import UPSETS, Scene, Upset, bring, suffer
 from tests.ledger.ledger import Ledger
 from tests.linearizability import Rules
 
@@ -45,14 +47,17 @@ def main() -> int:
     for verb in ("round", "soak", "try"):
         each = verbs.add_parser(verb)
         each.add_argument("--seed", type=int, default=1)
-        each.add_argument("--fault", action="append", choices=[fault.name for fault in FAULTS], metavar="NAME")
+        # What happens to operators is no fault of a soak, whose flags nobody's playbook expects to flip.
+        names = [each.name for each in (*FAULTS, *(UPSETS if verb == "round" else ()))]
+        each.add_argument("--fault", action="append", choices=names, metavar="NAME")
         each.add_argument("--rate", type=float, default=RATE)
         each.add_argument("--hold", type=float, default=5.0, help="seconds; of a soak the longest")
         each.add_argument("--slack", type=float, default=1.0, help="limits of silence times this, on a busy machine")
         each.add_argument("--minutes", type=float, default=5.0, help="of a soak")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    given.faults = [named(name) for name in given.fault] if given.fault else FAULTS
+    given.upsets = [each for each in UPSETS if not given.fault or each.name in given.fault]
+    given.faults = [each for each in FAULTS if not given.fault or each.name in given.fault]
     try:
         return asyncio.run(ended_in_order({"round": once_each, "soak": soak, "try": attempt}[given.verb](given)))
     except asyncio.CancelledError:
@@ -99,8 +104,35 @@ async def once_each(given: argparse.Namespace) -> int:
         await settle(fleet, ledger, state.mode, run)
         if not recovered:
             break
+    if given.upsets and not run.broken:
+        await upset(given, fleet, run)
     fleet.close()
     return tell("chaos", given.seed, run)
+
+
+async def upset(given: argparse.Namespace, fleet: Fleet, run: Run) -> None:
+    """What may happen to an operator, under one ledger; afterwards the fleet is at 100 % again."""
+    _, state = await fleet.healthy(30)
+    if state.mode == FINAL:
+        print("nothing moves in mode final: what happens to those who move sessions is left out", flush=True)
+        return
+    scene, at = Scene(fleet, OUT / "chaos"), 100
+    ledger = Ledger(fleet.urls, fleet.token, rate=given.rate, seed=given.seed, rules=rules(state.mode))
+    await ledger.start()
+    chosen: list[Upset] = given.upsets
+    try:
+        await scene.equip()
+        for each in chosen:
+            ledger.mark(f"to {each.at} %")
+            await bring(scene, at, each.at)
+            run.suffered.append(await suffer(scene, ledger, each, slack=given.slack))
+            at = each.leaves
+            print(f"{each.name}: {'; '.join(run.suffered[-1].problems()) or 'ok'}", flush=True)
+        ledger.mark("to 100 %")
+        await bring(scene, at, 100)
+    except FleetError as error:
+        run.broken.append(str(error))
+    await settle(fleet, ledger, state.mode, run)
 
 
 async def soak(given: argparse.Namespace) -> int:

@@ -214,6 +214,20 @@ systemctl restart session-service
         final=ONE_HOST,
     ),
     Fault(
+        name="mover killed",
+        where=Where.ONE_SERVICE,
+        # It has moved for a second at most; on a fleet whose flags flip there is something to move.
+        inject="""
+/usr/local/sbin/session-ops migrate run --execute --take-over > /run/chaos-mover 2>&1 < /dev/null &
+echo $! > /run/chaos-pid
+sleep "1.$((RANDOM % 10))"
+kill -9 "$(cat /run/chaos-pid)" 2> /dev/null || true
+""",
+        effect='! kill -0 "$(cat /run/chaos-pid)" 2> /dev/null',
+        mirror=UNNOTICED,
+        final=UNNOTICED,
+    ),
+    Fault(
         name="flag flipped host by host",
         where=Where.EVERY_SERVICE,
         inject=f"cp -p {FLAG} {FLAG}.chaos\n"

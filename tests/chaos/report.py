@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.bench.report import OUT, Figure, publish
+from tests.chaos.upsets import SILENCE
 from tests.ledger.phases import ONE_SESSION, OVERALL
 
 if TYPE_CHECKING:
     from tests.chaos.agreement import Agreement
     from tests.chaos.scenario import Trial
+    from tests.chaos.upsets import Suffered
     from tests.ledger.report import Report
 
 
@@ -22,6 +24,7 @@ class Run:
     """All that a round or a soak has seen."""
 
     trials: list[Trial] = field(default_factory=list)
+    suffered: list[Suffered] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     agreements: list[Agreement] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -32,6 +35,7 @@ def tell(target: str, seed: int, run: Run) -> int:
     """Print everything, write `out/TARGET.json` and `out/TARGET-story.json`; returns the exit code: 1 for a failure."""
     trials, reports = run.trials, run.reports
     problems = [f"{each.name}: {problem}" for each in trials for problem in each.problems()]
+    problems += [f"{each.upset.name}: {problem}" for each in run.suffered for problem in each.problems()]
     may_lose = any(trial.expected.loses for trial in trials)
     # What loses acknowledged writes loses ends as well, and shows what was acknowledged to nobody.
     problems += [
@@ -44,6 +48,7 @@ def tell(target: str, seed: int, run: Run) -> int:
     story = {
         "seed": seed,
         "trials": [trial.figures() for trial in trials],
+        "upsets": [each.figures() for each in run.suffered],
         "ledgers": [report.figures() for report in reports],
         "agreements": [asdict(agreement) for agreement in run.agreements],
         "problems": problems,
@@ -65,7 +70,7 @@ def _figures(run: Run, *, may_lose: bool) -> list[Figure]:
     wholes = [report.whole for report in run.reports]
     never = "<= 0"
     figures = [
-        count("faults injected", len(run.trials)),
+        count("faults injected", len(run.trials) + len(run.suffered)),
         count("requests", sum(whole["requests"] for whole in wholes)),
         count("acknowledged changes", sum(whole["acknowledged_writes"] for whole in wholes)),
         count("failed requests", sum(sum(whole["failed"].values()) for whole in wholes)),
@@ -89,4 +94,9 @@ def _figures(run: Run, *, may_lose: bool) -> list[Figure]:
             figures.append(
                 count(f"silence of {label}: {name}", longest, None if limit is None else f"<= {limit:g}", "s")
             )
+    for each in run.suffered:
+        figures += [
+            count(f"failed requests: {each.upset.name}", each.phase.failed.total(), never),
+            count(f"silence of {OVERALL}: {each.upset.name}", each.silence, f"<= {each.slack * SILENCE:g}", "s"),
+        ]
     return figures

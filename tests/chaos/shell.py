@@ -7,7 +7,7 @@ from pathlib import Path
 DELAY = 0.3
 """Seconds that a slow store's answer takes longer: below its deadline of 1 s, so that it is slow and not dead."""
 
-_NFT = """
+NFT = """
 command -v nft > /dev/null || {
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nftables
 } > /dev/null 2>&1
@@ -32,7 +32,7 @@ def runs_anew(unit: str) -> str:
 
 def cut(address: str) -> str:
     """Drop everything between this host and the address, without a word to either side."""
-    return f"""{_NFT}
+    return f"""{NFT}
 nft -f - <<RULES
 table inet chaos {{
   chain out {{ type filter hook output priority 0; ip daddr {address} drop; }}
@@ -53,7 +53,7 @@ def slow(address: str, port: int) -> str:
     The proxy runs as root, whose connections are left alone.
     """
     theirs = f"ip daddr {address} tcp dport {port} meta skuid != 0"
-    return f"""{_NFT}
+    return f"""{NFT}
 cat > /run/chaos-delay.py <<'PROXY'
 {Path(__file__).with_name("delay.py").read_text()}
 PROXY
