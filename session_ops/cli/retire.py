@@ -285,7 +285,7 @@ def _final_lines(done: Finalized) -> str:
     lines.append(f"moved        {done.moved:,} sessions to Redis, {done.told:,} ends told to the agent manager")
     if done.drained is not None:
         stay = f", {len(done.drained.left)} stay behind" if done.drained.left else ""
-        lines.append(f"drained      {done.drained.rows:,} rows in {done.drained.passes} passes{stay}")
+        lines.append(f"drained      {done.drained.rows:,} rows, pass {done.drained.passes} found nothing to do{stay}")
     lines.append(
         f"-- final in {done.seconds:.1f} s: Redis alone keeps the sessions; the hosts' SESSION_GENERATION_PREFIX is"
         f" {done.prefix}"
