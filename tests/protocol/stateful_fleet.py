@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,9 +22,11 @@ from tests.linearizability import History, Recorded
 from tests.owned import Host, as_administrator, empty_tables, first_bump, load_functions, make_tables
 from tests.protocol.stateful_steps import CrashError, Hooks
 from tests.protocol.stateful_stores import Stores, Watch
+from tests.protocol.stateful_trips import Trip
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from random import Random
 
     from tests.postgresql import PostgreSQLServer
     from tests.servers import RedisServer
@@ -68,6 +71,9 @@ class Fleet:
         self.hosts = [self._host(number) for number in range(hosts)]
         self._auditor = Host(99, self.address, url, lease=lease, legacy_deadline=5.0, ttl=TTL)
         self.stores = Stores(server, self._auditor.store)
+        # Steps of this one are not hooked: it stands for a tool, which dies between its own
+        self._operator = Host(98, self.address, url, lease=lease, legacy_deadline=5.0, moves_per_second=1e9, ttl=TTL)
+        self.trips: Counter[str] = Counter()
 
     def _host(self, number: int) -> Host:
         host = Host(number, self.address, self.url, lease=self._lease, redis_deadline=self._redis_deadline, ttl=TTL)
@@ -90,7 +96,7 @@ class Fleet:
         """Close every host."""
         await self.settle()
         await self.stores.close()
-        for host in [*self.hosts, self._auditor]:
+        for host in [*self.hosts, self._auditor, self._operator]:
             await host.close()
 
     async def settle(self) -> None:
@@ -138,6 +144,10 @@ class Fleet:
             await bump(
                 store, seen, target=target, address=self.address, partitions=1, lease=self._lease, lost=lost, step=step
             )
+
+    async def trip(self, chance: Random) -> None:
+        """To final and back, or as far as chance wants."""
+        self.trips[await Trip(self._operator, self._lease).take(chance)] += 1
 
     async def cancel(self) -> None:
         """Cancel whatever bump is under way."""

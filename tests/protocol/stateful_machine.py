@@ -21,6 +21,7 @@ from tests.protocol.stateful_steps import FATES, Plan, current_plan
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Awaitable, Callable
     from random import Random
 
     from tests.linearizability import Operation
@@ -58,6 +59,7 @@ FAULTS = {
     "cancelled": 1,
     "abandoned": 1,
     "rollback": 1,
+    "trip": 4,
 }
 BUMPS = frozenset({"bump", "two bumps", "cancelled", "abandoned", "rollback"})
 TELLING = ("apply", "apply", "apply", "put", "mark", "claim", "kill")
@@ -137,7 +139,10 @@ class OwnedMachine(RuleBasedStateMachine):
                 await gather(self._create(chance.choice(self.fleet.hosts), "first"))
             fault = draw(chance, FAULTS)
             # Steps that outlast a bump are what its guards are for
-            self.fleet.hooks.pause, spread = (0.7, 0.3) if fault in BUMPS and chance.random() < 0.6 else (0.05, 0.004)
+            long = fault in BUMPS and chance.random() < 0.6
+            # A trip is final after the better part of a second: clients are to be at it all the way
+            spread = 0.8 if fault == "trip" else 0.3 if long else 0.004
+            self.fleet.hooks.pause = 0.7 if long else 0.05
             work = [
                 self._client(chance.choice(self.fleet.hosts), self._draw_actions(chance, spread), f"client{number}")
                 for number in range(chance.randint(3, 9))
@@ -185,28 +190,28 @@ class OwnedMachine(RuleBasedStateMachine):
         fleet = self.fleet
         one, two = fleet.hosts[0], fleet.hosts[1]
         await asyncio.sleep(chance.uniform(0, 0.02))
-        if fault == "flip":
-            for host in fleet.hosts:
-                host.flag = OFF if host.flag is ON else ON
-                await asyncio.sleep(0.005)
-        elif fault == "flush":
-            await as_administrator(self.server, "FLUSHALL")
-        elif fault in ("restart", "cut"):
-            await fleet.restart_redis(chance.randint(1, 3000) if fault == "cut" else 0)
-        elif fault == "freeze":
-            await fleet.freeze_redis(chance.uniform(0, 0.5))
-        elif fault == "legacy freeze":
-            await fleet.freeze_legacy(chance.uniform(0, 0.5))
-        elif fault == "legacy restart":
-            await fleet.restart_legacy()
-        elif fault in ("bump", "rollback"):
-            await fleet.bump(two, to_redis=fault == "bump")
-        elif fault == "two bumps":
-            await asyncio.gather(fleet.bump(one), fleet.bump(two))
-        elif fault == "cancelled":
-            await asyncio.gather(fleet.bump(two), self._cancel_soon())
-        elif fault == "abandoned":
-            await fleet.bump(two, crash_at="open")
+        happens: dict[str, Callable[[], Awaitable[object]]] = {
+            "flip": self._flip,
+            "flush": lambda: as_administrator(self.server, "FLUSHALL"),
+            "restart": lambda: fleet.restart_redis(0),
+            "cut": lambda: fleet.restart_redis(chance.randint(1, 3000)),
+            "freeze": lambda: fleet.freeze_redis(chance.uniform(0, 0.5)),
+            "legacy freeze": lambda: fleet.freeze_legacy(chance.uniform(0, 0.5)),
+            "legacy restart": fleet.restart_legacy,
+            "bump": lambda: fleet.bump(two),
+            "rollback": lambda: fleet.bump(two, to_redis=False),
+            "two bumps": lambda: asyncio.gather(fleet.bump(one), fleet.bump(two)),
+            "cancelled": lambda: asyncio.gather(fleet.bump(two), self._cancel_soon()),
+            "abandoned": lambda: fleet.bump(two, crash_at="open"),
+            "trip": lambda: fleet.trip(chance),
+        }
+        if fault in happens:
+            await happens[fault]()
+
+    async def _flip(self) -> None:
+        for host in self.fleet.hosts:
+            host.flag = OFF if host.flag is ON else ON
+            await asyncio.sleep(0.005)
 
     async def _cancel_soon(self) -> None:
         await asyncio.sleep(0.1)

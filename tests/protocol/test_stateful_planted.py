@@ -10,6 +10,7 @@ from hypothesis.errors import Flaky, FlakyStrategyDefinition
 from hypothesis.stateful import run_state_machine_as_test
 
 from session_ops.control import HostControl
+from session_ops.migration.coming_back import ComingBack
 from session_ops.ownership import Ownership
 from tests.protocol.stateful_machine import OwnedMachine
 from tests.protocol.test_stateful_owned import BOUNDS, redis, short_wait
@@ -37,10 +38,18 @@ def read_without_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HostControl, "leased", leased)
 
 
+def come_back_without_a_backfill(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def backfill(*_: Any) -> tuple[int, int]:
+        return 0, 0
+
+    monkeypatch.setattr(ComingBack, "_backfill", backfill)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
         acknowledge_before_the_mirror,
+        pytest.param(come_back_without_a_backfill, marks=pytest.mark.slow),
         pytest.param(read_without_a_lease, marks=pytest.mark.slow),
     ],
 )
