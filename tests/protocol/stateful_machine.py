@@ -292,6 +292,8 @@ class OwnedMachine(RuleBasedStateMachine):
                 read.answered(data=value)
             elif seen.being_born:
                 read.unknown("being born")
+            elif seen.being_ended:
+                read.unknown("being ended")
             else:
                 read.absent()
         return looked

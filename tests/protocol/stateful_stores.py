@@ -35,6 +35,12 @@ class Seen(NamedTuple):
         return self.alive and self.redis_owns and self.record is None and self.version == 1
 
     @property
+    def being_ended(self) -> bool:
+        """A delete on its way to the legacy store: nobody was told, and a reader finishes it before it answers."""
+        ended = self.alive and self.redis_owns and self.record is not None and self.record.state == "deleted"
+        return ended and self.row is not None and not self.row.deleted
+
+    @property
     def version(self) -> int:
         """The row's."""
         return 0 if self.row is None else self.row.session.version
