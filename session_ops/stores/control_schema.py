@@ -110,7 +110,8 @@ class ControlSchema:
             Column("redis_good_at", BigInteger),
             Column("redis_good_since", BigInteger),
             Column("redis_bad_since", BigInteger),
-            Column("pin", Text),
+            # The pin that the host goes by; releases side by side know the column by this name
+            Column("detail", Text, key="pin"),
         )
         self.lock = Table(
             "session_lock",

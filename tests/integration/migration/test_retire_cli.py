@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 HOST = (
-    "INSERT INTO session_hosts (host, pid, use_redis, percent, started_at, seen_at, generation, mode, pin)"
+    "INSERT INTO session_hosts (host, pid, use_redis, percent, started_at, seen_at, generation, mode, detail)"
     f" SELECT 'app1', 7, TRUE, 100, 0, {2**60}, generation, mode, pin FROM session_control"
 )
 FOLLOW = (
     "CREATE TRIGGER follow AFTER UPDATE ON session_control BEGIN UPDATE session_hosts SET"
-    " generation = NEW.generation, mode = NEW.mode, pin = NEW.pin; END"
+    " generation = NEW.generation, mode = NEW.mode, detail = NEW.pin; END"
 )
 
 

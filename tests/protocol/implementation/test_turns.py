@@ -103,7 +103,7 @@ async def test_a_host_that_does_not_show_the_mode_is_named(fleet: Fleet) -> None
     await asyncio.sleep(0.3)
     await host.leave()
     await turn.hosts(seen, "hold")  # a host that has ended is not waited for
-    columns = "host, pid, use_redis, percent, started_at, seen_at, generation, mode, pin"
+    columns = "host, pid, use_redis, percent, started_at, seen_at, generation, mode, detail"
     await fleet.sql(
         f"INSERT INTO session_hosts ({columns}) VALUES ('app7', 7, TRUE, 100, 0, {2**60}, 1, 'mirror', 'p')"
     )
