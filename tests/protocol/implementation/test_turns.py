@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -18,6 +19,16 @@ LEASE = 0.4
 async def key(fleet: Fleet) -> bytes | None:
     found: bytes | None = await as_administrator(fleet.redis, "GET", f"generation:{fleet.generation.prefix}:{{0}}")
     return found
+
+
+async def started(fleet: Fleet) -> None:
+    """Start it again, and wait until it has read its file."""
+    fleet.redis.start()
+    while True:
+        with suppress(StoreUnavailableError):
+            await as_administrator(fleet.redis, "GET", "anything")
+            return
+        await asyncio.sleep(0.02)
 
 
 def turning(fleet: Fleet) -> Turning:
@@ -63,7 +74,7 @@ async def test_the_key_turns_on_the_pinned_server_alone(mortal: Fleet, *, final:
     control = await mortal.steps.control()
     await asyncio.sleep(1.2)
     mortal.redis.stop()
-    mortal.redis.start()
+    await started(mortal)
     redis = mortal.by_hand.store.redis_at(connection_to(mortal.address), control)
     with pytest.raises(StoreUnavailableError, match="not the primary"):
         await redis.repository.change_mode("final" if final else "mirror", "hold")
@@ -121,7 +132,7 @@ async def test_a_turn_counts_once_it_is_on_disk(mortal: Fleet) -> None:
     seen = await turn.look()
     await turn.key(seen, "mirror", "hold")
     mortal.redis.kill()
-    mortal.redis.start()
+    await started(mortal)
     assert await key(mortal) == b"hold"
     await as_administrator(mortal.redis, "CONFIG", "SET", "appendonly", "no")
     await mortal.bump()
