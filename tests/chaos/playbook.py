@@ -37,6 +37,9 @@ class Playbook:
         with self.log.open("w") as log:
             log.write(f"$ {' '.join(self._command)}\n")
             self._process = await asyncio.create_subprocess_exec(
+                # A shell lets what it runs in the background ignore SIGINT, and so would everything below it
+                "env",
+                "--default-signal=INT",
                 *self._command,
                 cwd=ROOT,
                 env=ENVIRONMENT,
