@@ -75,7 +75,7 @@ def test_no_secret_that_was_planted_anywhere_is_in_it(
     file.write_text(f'[{{"caller": "a", "scopes": ["read"], "sha256": "{DIGEST}"}}]')
     quoted = PASSWORD.replace("'", "''")
     patient.sql(
-        f"UPDATE session_hosts SET pin = '{quoted}', release = '{quoted}'",
+        f"UPDATE session_hosts SET detail = '{quoted}', release = '{quoted}'",
         f"UPDATE session_runs SET reason = '{quoted}', state = 'stopped', started_by = 'ann:{quoted}'",
         f"UPDATE session_steps SET reason = 'postgresql://ann:{DATA}@db/x', state = 'stopped'",
         "INSERT INTO session_quarantine (id, reason, sha256, size, at, run_id)"
