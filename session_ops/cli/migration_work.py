@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from session_ops.migration.mover import Mover
     from session_ops.migration.validation import Validator
     from session_ops.settings import Settings
+    from session_ops.stores.legacy_database import Database
     from session_ops.stores.legacy_moves import Moves
 
 
@@ -28,8 +29,8 @@ class Work:
 
         self.settings, self._status, self._rate = settings, status, rate
         self.opened = Opened(settings)
-        self._database = Database(settings.legacy_database_url, deadline=DEADLINE, pool_size=1)
-        self.moves: Moves = Moves(self._database, self.opened.store.schema, self.opened.store.control_schema)
+        self.database: Database = Database(settings.legacy_database_url, deadline=DEADLINE, pool_size=1)
+        self.moves: Moves = Moves(self.database, self.opened.store.schema, self.opened.store.control_schema)
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,7 +38,7 @@ class Work:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._database.close()
+        await self.database.close()
         await self.opened.__aexit__()
 
     def mover(self) -> Mover:

@@ -76,7 +76,7 @@ def finalize(
     settings = with_legacy()
     terms = Terms(run_id=run_id, soaked=hours * 3600, hosts=hosts, leave_broken=leave_broken)
     if abandon:
-        changed = run(_abandon(settings, execute=execute), settings)
+        changed = run(_abandon(settings, take_over=take_over, execute=execute), settings)
         would = "is given up" if execute else "would be given up; add --execute"
         says = f"the hold {would}: sessions move as before" if changed else "nothing is held"
         result({"changed": changed}, lambda: says, as_json=as_json)
@@ -235,10 +235,10 @@ async def _finalize(
         return done
 
 
-async def _abandon(settings: Settings, *, execute: bool) -> bool:
+async def _abandon(settings: Settings, *, take_over: bool, execute: bool) -> bool:
     async with Work(settings) as work:
         if execute:
-            return await (await retirement(work)).abandon()
+            return await (await retirement(work)).abandon(take_over=take_over)
         return (await work.opened.store.control_store.read()).mode == "hold"
 
 
@@ -257,17 +257,11 @@ async def _mirror(settings: Settings, status: StatusLine, hosts: tuple[str, ...]
 
 async def _archive(settings: Settings, status: StatusLine, file: Path, *, checked: bool) -> Archived:
     from session_ops.migration.archive import Archive, check  # noqa: PLC0415 - not needed for --help
-    from session_ops.migration.outlook import DEADLINE  # noqa: PLC0415
-    from session_ops.stores.legacy_database import Database  # noqa: PLC0415
 
     if checked:
         return check(file)
-    database = Database(settings.legacy_database_url, deadline=DEADLINE, pool_size=1)
     async with Work(settings, status) as work:
-        try:
-            return await Archive(work.opened.store, database, **work.progress).write(file)
-        finally:
-            await database.close()
+        return await Archive(work.opened.store, work.database, **work.progress).write(file)
 
 
 def _look_lines(shown: Outlook) -> str:

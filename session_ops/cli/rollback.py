@@ -80,7 +80,8 @@ def _rollback(work: Work) -> Rollback:
     opened, settings = work.opened, work.settings
 
     async def abandon() -> bool:
-        return await (await retire.retirement(work)).abandon()
+        # Whether another operator is at work was asked when the way back began
+        return await (await retire.retirement(work)).abandon(take_over=True)
 
     return Rollback(
         opened.store,

@@ -19,7 +19,6 @@ import msgspec
 
 from session_ops.errors import (
     CorruptSessionError,
-    MismatchError,
     PreconditionError,
     StoreUnavailableError,
     UnfinishedError,
@@ -154,7 +153,7 @@ class ComingBack:
                     f"Redis was restarted or replaced on the way ({error.reason}): the same command begins again"
                 ) from error
             raise
-        validated = await self._compare()
+        validated = await self._turning.compare(self._validator(), "the mirror is on; then run the same again")
         facts = {"generation": row.generation, "born": born, "brought": brought, "refilled": refilled}
         await self._stages.end_turn(MIRROR, SOAK, facts=msgspec.json.encode(facts).decode())
         return Mirrored(
@@ -259,18 +258,6 @@ class ComingBack:
         await redis.probe()
         if (control.generation, control.mode) != (row.generation, "final"):
             raise UnfinishedError(f"generation {control.generation} is in mode {control.mode}: run the same again")
-
-    async def _compare(self) -> Validated:
-        await self._turning.at("compare")
-        validated = await self._validator().run("full")
-        if validated.state != "done":
-            raise UnfinishedError(f"stopped while it compared: {validated.reason}; the same command goes on")
-        if not validated.agree:
-            raise MismatchError(
-                f"the mirror is on, and the stores differ on {len(validated.mismatches):,} sessions: `session-ops"
-                " migrate validate --full --repair` says on which and why; then run the same again"
-            )
-        return validated
 
 
 def mode_flaw(row: ControlRow, stage: str) -> str | None:

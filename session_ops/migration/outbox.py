@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from session_ops.agent_calls import AgentCalls
 from session_ops.cleanup import LEASE, TASK
-from session_ops.errors import UnfinishedError
+from session_ops.errors import StoreUnavailableError, UnfinishedError
 from session_ops.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Outbox:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
-        with contextlib.suppress(Exception):  # it lapses
+        with contextlib.suppress(StoreUnavailableError):  # it lapses
             await self._repository.lead(TASK, self._holder, 0)
 
     async def empty(self, repository: SessionRepository | None = None) -> int:
@@ -86,5 +86,5 @@ class Outbox:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(LEASE / 4)
-            with contextlib.suppress(Exception):  # once more in time
+            with contextlib.suppress(StoreUnavailableError):  # once more in time
                 await self._repository.lead(TASK, self._holder, LEASE)

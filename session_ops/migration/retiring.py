@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from session_ops import bump as bumps
-from session_ops.errors import MismatchError, PreconditionError, StoreUnavailableError, UnfinishedError
+from session_ops.errors import PreconditionError, StoreUnavailableError, UnfinishedError
 from session_ops.generation import UNUSABLE
 from session_ops.migration.gates import control_flaw, hosts_flaw
 from session_ops.migration.kept import keep
@@ -145,7 +145,7 @@ class Retirement:
         await self._stages.begin_turn(FINALIZE, run_id=terms.run_id, take_over=take_over)
         row, done = await self._turning.look(), dict[str, Any]()
         if row.mode == "mirror":
-            done["validated"] = await self._compare()
+            done["validated"] = await self._turning.compare(self._validator(), "nothing was changed")
             await self._turning.row(row, "mirror", "hold")
         # What one store has told of its ends, and the other has not, nobody may take from here on
         async with self._outbox() as outbox:
@@ -159,8 +159,12 @@ class Retirement:
         await keep(self._store, self._stages, self._runs, self._audit)
         return self._finalized(outlook, began, changed=True, **done)
 
-    async def abandon(self) -> bool:
-        """The mirror stays: a hold is given up; whether there was one. Raises `PreconditionError` where it is final."""
+    async def abandon(self, *, take_over: bool = False) -> bool:
+        """The mirror stays: a hold is given up; whether there was one.
+
+        Raises `HeldError`, and `PreconditionError` where it is final.
+        """
+        await self._stages.need_free(take_over=take_over)
         row = await self._turning.look()
         if row.mode == "final":
             raise PreconditionError("the mode is final already: `migrate mirror` brings the mirror back")
@@ -173,18 +177,6 @@ class Retirement:
         if steps and steps[0].step == FINALIZE:
             await self._stages.end(FINALIZE, STOPPED, reason="abandoned")
         return True
-
-    async def _compare(self) -> Validated:
-        await self._turning.at("compare")
-        validated = await self._validator().run("full")
-        if validated.state != "done":
-            raise UnfinishedError(f"stopped while it compared: {validated.reason}; the same command goes on")
-        if not validated.agree:
-            raise MismatchError(
-                f"the stores differ on {len(validated.mismatches):,} sessions: `session-ops migrate validate --full "
-                "--repair` says on which and why; nothing was changed"
-            )
-        return validated
 
     async def _hold(self, row: ControlRow, outbox: Outbox, terms: Terms, *, take_over: bool) -> dict[str, Any]:
         """From the control row's hold to Redis having everything."""

@@ -118,8 +118,8 @@ class Stages:
         self._lock = sql("SELECT holder, purpose, until, {now} AS now FROM {lock} {locking}")
         self._steps = sql(f"SELECT {columns} FROM {{steps}} ORDER BY number DESC LIMIT 50")
         self._begin = sql(
-            "INSERT INTO {steps} (number, step, state, began_at, began_by)"
-            f" VALUES (:number, :step, '{BEGUN}', {{now}}, :who)"
+            "INSERT INTO {steps} (number, step, state, began_at, began_by, run_id)"
+            f" VALUES (:number, :step, '{BEGUN}', {{now}}, :who, :run)"
         )
         self._again = sql(
             f"UPDATE {{steps}} SET state = '{BEGUN}', reason = NULL, ended_at = NULL, began_by = :who"
@@ -137,7 +137,6 @@ class Stages:
             "UPDATE {stage} SET stage = 'prepared', use_redis = FALSE, percent = 0, canary_ids = '[]',"
             " changed_at = {now}, changed_by = :who"
         )
-        self._of_run = sql("UPDATE {steps} SET run_id = :run WHERE number = :number")
         self._become = sql("UPDATE {stage} SET stage = :stage, changed_at = {now}, changed_by = :who")
 
     async def read(self) -> Stage:
@@ -167,11 +166,7 @@ class Stages:
             if not due(before, step, target):
                 return False
             last = before.steps[0] if before.steps else None
-            if last is not None and last.step == step and last.state != REACHED:
-                await transaction.change(self._again, number=last.number, who=self._who)
-            else:
-                number = last.number + 1 if last is not None else 1
-                await transaction.change(self._begin, number=number, step=step, who=self._who)
+            await self._take(transaction, last, step)
             if target != before.target or before.stage != named(target):
                 await transaction.change(
                     self._set, stage=named(target), percent=target.percent, who=self._who,
@@ -198,15 +193,10 @@ class Stages:
             if not before.target.to_redis and state in (None, REACHED):
                 return False
             if not take_over:
-                held = lock.holder is not None and (lock.until or 0) > lock.now and not is_dead(lock.holder)
-                _refuse_others(before, f"{lock.holder} ({lock.purpose})" if held else None, self._who)
+                self._need_free(lock, before)
             if last is not None and state == BEGUN and not before.target.to_redis and last.began_by == self._who:
                 return False
-            if last is not None and last.step == ROLLBACK and state != REACHED:
-                await transaction.change(self._again, number=last.number, who=self._who)
-            else:
-                number = last.number + 1 if last is not None else 1
-                await transaction.change(self._begin, number=number, step=ROLLBACK, who=self._who)
+            await self._take(transaction, last, ROLLBACK)
             await transaction.change(self._home, who=self._who)
             await self._audit.append(
                 transaction, "stage begun", step=ROLLBACK, before=before.target.text,
@@ -248,15 +238,9 @@ class Stages:
             [lock] = await transaction.change(self._lock)
             before = await self._read(transaction)
             if not take_over:
-                held = lock.holder is not None and (lock.until or 0) > lock.now and not is_dead(lock.holder)
-                _refuse_others(before, f"{lock.holder} ({lock.purpose})" if held else None, self._who)
+                self._need_free(lock, before)
             last = before.steps[0] if before.steps else None
-            if last is not None and last.step == step and last.state != REACHED:
-                await transaction.change(self._again, number=last.number, who=self._who)
-            else:
-                number = last.number + 1 if last is not None else 1
-                await transaction.change(self._begin, number=number, step=step, who=self._who)
-                await transaction.change(self._of_run, number=number, run=run_id)
+            await self._take(transaction, last, step, run_id)
             await self._audit.append(
                 transaction, "stage begun", step=step, run=run_id, before=before.target.text,
                 taken_over=last.began_by if last is not None and take_over else None,
@@ -279,6 +263,16 @@ class Stages:
 
         await self._together(work)
 
+    async def need_free(self, *, take_over: bool = False) -> None:
+        """Raise `HeldError` while another operator is at work, unless `take_over`."""
+
+        async def work(transaction: Transaction) -> None:
+            [lock] = await transaction.change(self._lock)
+            if not take_over:
+                self._need_free(lock, await self._read(transaction))
+
+        await self._together(work)
+
     async def would_end(self, step: str, state: str, reason: str | None = None) -> bool:
         """What `end` would answer. Raises as it does, and changes nothing."""
         return _ends(await self.read(), step, state, reason)
@@ -295,6 +289,18 @@ class Stages:
             held = lock.holder is not None and (lock.until or 0) > lock.now
             _refuse_others(before, f"{lock.holder} ({lock.purpose})" if held else None, self._who)
         return before, target
+
+    def _need_free(self, lock: Any, before: Stage) -> None:
+        held = lock.holder is not None and (lock.until or 0) > lock.now and not is_dead(lock.holder)
+        _refuse_others(before, f"{lock.holder} ({lock.purpose})" if held else None, self._who)
+
+    async def _take(self, transaction: Transaction, last: Step | None, step: str, run_id: str | None = None) -> None:
+        """The step is begun, or gone on with where it was begun last and not reached."""
+        if last is not None and last.step == step and last.state != REACHED:
+            await transaction.change(self._again, number=last.number, who=self._who)
+        else:
+            number = last.number + 1 if last is not None else 1
+            await transaction.change(self._begin, number=number, step=step, who=self._who, run=run_id)
 
     async def _read(self, transaction: Transaction) -> Stage:
         rows = await transaction.change(self._stage_now)

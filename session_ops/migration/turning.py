@@ -11,14 +11,17 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from session_ops.errors import StoreUnavailableError, UnfinishedError
+from session_ops.errors import MismatchError, StoreUnavailableError, UnfinishedError
 from session_ops.migration.work import Progress, silent
 from session_ops.stores.layout import Names
+from session_ops.stores.state import info_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from session_ops.generation import RedisGeneration
+    from session_ops.migration.validated import Validated
+    from session_ops.migration.validation import Validator
     from session_ops.owned_access import OwnedStore
     from session_ops.stores.connection import Connection
     from session_ops.stores.control_store import ControlRow, HostRow
@@ -116,6 +119,19 @@ class Turning:
             self._progress(f"hosts {mode}", reason=f"waiting for {', '.join(late)}")
             await asyncio.sleep(_AGAIN)
 
+    async def compare(self, validator: Validator, otherwise: str) -> Validated:
+        """Every session in both stores. Raises `UnfinishedError`, and `MismatchError` that ends with `otherwise`."""
+        await self.at("compare")
+        validated = await validator.run("full")
+        if validated.state != "done":
+            raise UnfinishedError(f"stopped while it compared: {validated.reason}; the same command goes on")
+        if not validated.agree:
+            raise MismatchError(
+                f"the stores differ on {len(validated.mismatches):,} sessions: `session-ops migrate validate --full"
+                f" --repair` says on which and why; {otherwise}"
+            )
+        return validated
+
     async def _late(self, generation: int, mode: str, pin: str | None) -> list[str]:
         def shows(host: HostRow) -> bool:
             return (host.generation, host.mode) == (generation, mode) and (pin is None or host.pin == pin)
@@ -127,8 +143,7 @@ class Turning:
 async def persistence(connection: Connection) -> dict[str, str]:
     """What Redis says of its files and its replicas. One round trip."""
     answers = await asyncio.gather(connection.call("INFO", "persistence"), connection.call("INFO", "replication"))
-    lines = b"\r\n".join(answers).decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
+    return info_fields(b"\r\n".join(answers))
 
 
 def persistence_flaw(said: dict[str, str]) -> str | None:

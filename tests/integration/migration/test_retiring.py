@@ -519,6 +519,9 @@ async def test_somebody_else_in_the_middle_of_a_step_is_not_pushed_aside(mortal:
     await mortal.migration.sql("UPDATE session_steps SET began_by = 'bob@elsewhere' WHERE step = 'final'")
     with pytest.raises(HeldError, match="bob@elsewhere"):
         await mortal.finalize()
+    with pytest.raises(HeldError, match="bob@elsewhere"):
+        await mortal.retirement().abandon()
+    assert (await mortal.control())[1] == "hold", "what somebody else holds is not given up"
     terms = Terms(run_id=await mortal.run_id(), soaked=0.0)
     assert (await mortal.retirement().run(terms, take_over=True)).changed
 
