@@ -65,11 +65,17 @@ async def keep(store: OwnedStore, stages: Stages, runs: RunStore, audit: Audit) 
     return kept
 
 
+async def find_kept(connection: Connection, prefix: str) -> Kept | None:
+    """The copy; None where there is none. One round trip."""
+    text = await connection.call("GET", Names(prefix, 0).control + _KEY)
+    return None if text is None else msgspec.json.decode(text, type=Kept)
+
+
 async def read_kept(connection: Connection, prefix: str) -> Kept:
     """The copy. Raises `PreconditionError` where this Redis was never migrated to. One round trip."""
-    text = await connection.call("GET", Names(prefix, 0).control + _KEY)
-    if text is None:
+    kept = await find_kept(connection, prefix)
+    if kept is None:
         raise PreconditionError(
             "LEGACY_DATABASE_URL: not set, and this Redis keeps no account of a migration: there is nothing to tell of"
         )
-    return msgspec.json.decode(text, type=Kept)
+    return kept

@@ -16,7 +16,7 @@ from session_ops import bump as bumps
 from session_ops.errors import PreconditionError, StoreUnavailableError, UnfinishedError
 from session_ops.generation import UNUSABLE
 from session_ops.migration.gates import control_flaw, hosts_flaw
-from session_ops.migration.kept import keep
+from session_ops.migration.kept import find_kept, keep
 from session_ops.migration.quarantine import Quarantine
 from session_ops.migration.stages import BULK, FINAL, FINALIZE, MIRROR, REACHED, SOAK, STOPPED
 from session_ops.migration.turning import persistence, persistence_flaw
@@ -117,7 +117,9 @@ class Retirement:
         if reasons := await self._flaws(row, stage, said, terms):
             raise PreconditionError(*reasons)
         replicas = int(said.get("connected_slaves", "0"))
-        over = stage.stage == FINAL
+        # Of this time: an account may be left from a finalize before a way back
+        kept = await find_kept(self._store.connection, row.prefix or "") if stage.stage == FINAL else None
+        over = kept is not None and kept.stage.changed_at == stage.changed_at
         old = "the legacy store does not follow any more: it stays as it is at this moment"
         risks = [f"{old}, and a rollback needs `-e migrate_to=mirror` first, with a live Redis"]
         if not replicas:
@@ -142,6 +144,14 @@ class Retirement:
         outlook = await self.look(terms)
         if not outlook.changed:
             return self._finalized(outlook, began, changed=False)
+        done = dict[str, Any]()
+        if (await self._stages.read()).stage != FINAL:
+            done = await self._retire(terms, take_over=take_over)
+        await keep(self._store, self._stages, self._runs, self._audit)
+        return self._finalized(outlook, began, changed=True, **done)
+
+    async def _retire(self, terms: Terms, *, take_over: bool) -> dict[str, Any]:
+        """From mode mirror, or from wherever an earlier try came to, to the stage final."""
         await self._stages.begin_turn(FINALIZE, run_id=terms.run_id, take_over=take_over)
         row, done = await self._turning.look(), dict[str, Any]()
         if row.mode == "mirror":
@@ -156,8 +166,7 @@ class Retirement:
         drained: Drained | None = done.get("drained")
         facts = {"generation": row.generation, "prefix": row.prefix, "rows": drained.rows if drained else None}
         await self._stages.end_turn(FINALIZE, FINAL, facts=msgspec.json.encode(facts).decode())
-        await keep(self._store, self._stages, self._runs, self._audit)
-        return self._finalized(outlook, began, changed=True, **done)
+        return done
 
     async def abandon(self, *, take_over: bool = False) -> bool:
         """The mirror stays: a hold is given up; whether there was one.

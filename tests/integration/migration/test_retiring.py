@@ -7,6 +7,7 @@ import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -21,6 +22,7 @@ from session_ops.errors import (
     StoreUnavailableError,
     UnfinishedError,
 )
+from session_ops.migration.kept import read_kept
 from session_ops.migration.retiring import Terms
 from session_ops.records import NewSession
 from tests.integration.migration.moving import Migration
@@ -388,6 +390,28 @@ async def clean(fleet: Retiring) -> None:
     await store.steps.control()
     async with fleet.outbox(store) as outbox:
         await outbox.empty()
+
+
+async def test_an_account_that_a_finalize_did_not_live_to_keep_is_kept_by_the_next(mortal: Retiring) -> None:
+    first = await mortal.finalize()
+    connection = mortal.migration.store.connection
+    earlier = await read_kept(connection, first.prefix)
+    assert (earlier.stage.stage, earlier.verdict().broken) == ("final", None)
+    await mortal.mirror()
+    await mortal.finalize()
+    later = await read_kept(connection, first.prefix)
+    assert later.stage.changed_at > earlier.stage.changed_at  # type: ignore[operator]
+
+    key = f"control:{first.prefix}:{{0}}:migration"
+    for left in (None, msgspec.json.encode(earlier)):  # it died before the second account was there
+        await (as_administrator(mortal.migration.server, "DEL", key) if left is None
+               else as_administrator(mortal.migration.server, "SET", key, left))  # fmt: skip
+        assert (await mortal.retirement().look(Terms())).changed
+        assert (await mortal.finalize()).changed
+        assert await read_kept(connection, first.prefix) == msgspec.structs.replace(
+            later, at=(await read_kept(connection, first.prefix)).at
+        )
+        assert not (await mortal.finalize()).changed
 
 
 async def test_the_agent_manager_hears_of_every_end_whichever_store_kept_it(mortal: Retiring) -> None:
