@@ -244,6 +244,10 @@ def test_where_there_are_replicas_they_are_backed_up_and_not_the_primary(rig: Ri
             redis.call("REPLICAOF", "127.0.0.1", rig.redis.port)
             while redis.info("replication")["master_link_status"] != "up":
                 pass
+        # The primary counts it once it has heard of it, which is a moment later
+        with rig.backup().connect() as redis:
+            while "state=online" not in redis.info("replication").get("slave0", ""):
+                pass
         passed = rig.backup().take()
         assert passed.passed == "a primary with 1 replicas: they are backed up"
         assert passed.problems(900, passed.ran_at / 1000) == []
